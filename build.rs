@@ -1,0 +1,168 @@
+//! Builds the C core three times over: its layout as constants for the
+//! compile-time check, a static archive for the crate, and the preload library
+//! that the command carries inside itself.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The core's translation units; `hooks.c` joins them where malloc is defined.
+const CORE: [&str; 9] = [
+    "arena.c", "api.c", "book.c", "fork.c", "init.c", "map.c", "owners.c", "pages.c", "slots.c",
+];
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(heapledger_core)");
+    println!("cargo::rerun-if-changed=interpose");
+    println!("cargo::rerun-if-changed=include");
+    println!("cargo::rerun-if-changed=build.rs");
+    if !target_is_supported() {
+        assert!(
+            env::var_os("CARGO_FEATURE_INTERPOSE").is_none(),
+            "feature `interpose` needs Linux with glibc on x86_64 or aarch64"
+        );
+        return;
+    }
+    println!("cargo::rustc-cfg=heapledger_core");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    write_layout_facts(&out);
+    build_archive();
+    if env::var_os("CARGO_FEATURE_CLI").is_some() {
+        build_preload(&out);
+    }
+}
+
+fn target(key: &str) -> String {
+    env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default()
+}
+
+fn target_is_supported() -> bool {
+    target("OS") == "linux"
+        && target("ENV") == "gnu"
+        && matches!(target("ARCH").as_str(), "x86_64" | "aarch64")
+}
+
+fn target_is_static() -> bool {
+    target("FEATURE").split(',').any(|feature| feature == "crt-static")
+}
+
+/// The flags every build of the core shares. No built-ins: gcc turns malloc and
+/// memset inside a calloc into a call of that calloc. No link-time
+/// optimisation, for the same reason.
+fn core_build() -> cc::Build {
+    let mut build = cc::Build::new();
+    build
+        .std("c11")
+        .opt_level(2)
+        .debug(true)
+        .pic(true)
+        .warnings(true)
+        .extra_warnings(true)
+        .cargo_metadata(false)
+        .include("interpose")
+        .include("include")
+        .flag("-fvisibility=hidden")
+        .flag("-ftls-model=initial-exec")
+        .flag("-fno-builtin")
+        .flag("-fno-lto")
+        .flag("-fasynchronous-unwind-tables")
+        .flag("-fno-stack-protector")
+        .define("_GNU_SOURCE", None);
+    match target("ARCH").as_str() {
+        "x86_64" => build.flag_if_supported("-fcf-protection=full"),
+        _ => build.flag_if_supported("-mbranch-protection=standard"),
+    };
+    build
+}
+
+fn sources(extra: &[&str]) -> Vec<PathBuf> {
+    CORE.iter().chain(extra).map(|file| Path::new("interpose").join(file)).collect()
+}
+
+fn build_archive() {
+    let interpose = env::var_os("CARGO_FEATURE_INTERPOSE").is_some();
+    let mut build = core_build();
+    let mut extra = vec!["rust.c"];
+    if interpose {
+        assert!(
+            !target_is_static(),
+            "feature `interpose` replaces malloc through the dynamic linker; \
+             this target is linked statically (crt-static)"
+        );
+        build.define("HL_INTERPOSE", None);
+        extra.push("hooks.c");
+    }
+    if target_is_static() {
+        build.define("HL_STATIC", None);
+    }
+    build.define("HL_CRATE", None).files(sources(&extra)).compile("heapledger_core");
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    println!("cargo::rustc-link-search=native={out}");
+    // Nothing in Rust names malloc, so only +whole-archive keeps the hooks.
+    let whole = if interpose { "+whole-archive" } else { "-whole-archive" };
+    println!("cargo::rustc-link-lib=static:{whole}=heapledger_core");
+}
+
+/// Links `libheapledger.so`. The version script is anonymous, since a named one
+/// would switch interposition off.
+fn build_preload(out: &Path) {
+    let mut build = core_build();
+    let objects_dir = out.join("preload");
+    fs::create_dir_all(&objects_dir).expect("OUT_DIR is writable");
+    build.define("HL_PRELOAD", None).define("HL_INTERPOSE", None).out_dir(&objects_dir);
+    let objects = build.files(sources(&["rust.c", "hooks.c"])).compile_intermediates();
+    let library = out.join("libheapledger.so");
+    let mut link = core_build().get_compiler().to_command();
+    link.arg("-shared")
+        .arg("-o")
+        .arg(&library)
+        .args(&objects)
+        .args(["-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,nodelete", "-Wl,-z,noexecstack"])
+        .args(["-Wl,-Bsymbolic-functions", "-Wl,-soname,libheapledger.so", "-Wl,--build-id"])
+        .args(["-static-libgcc", "-Wl,--version-script=interpose/exports.map"]);
+    if target("ARCH") == "x86_64" {
+        link.args(["-Wl,-z,ibt", "-Wl,-z,shstk"]);
+    }
+    // Before glibc 2.34 dlsym lived in libdl, which later ones still ship.
+    link.args(["-Wl,--push-state,--no-as-needed", "-l:libdl.so.2", "-Wl,--pop-state"]);
+    let status = link.status().expect("the C compiler starts");
+    assert!(status.success(), "cannot link {}: {status}", library.display());
+    println!("cargo::rustc-env=HEAPLEDGER_PRELOAD={}", library.display());
+}
+
+/// Asks the C compiler for every offset in `ledger.h`.
+fn write_layout_facts(out: &Path) {
+    let assembly = out.join("layout_probe.s");
+    let mut probe = core_build().get_compiler().to_command();
+    probe.args(["-S", "interpose/layout_probe.c", "-o"]).arg(&assembly);
+    let status = probe.status().unwrap_or_else(|error| panic!("cannot start the C compiler: {error}"));
+    assert!(status.success(), "cannot compile interpose/layout_probe.c: {status}");
+    let text = fs::read_to_string(&assembly).expect("the compiler wrote its output");
+
+    let mut modules: Vec<(String, Vec<(String, i128)>)> = Vec::new();
+    for line in text.lines().filter_map(|line| line.trim().strip_prefix("#-> ")) {
+        let (name, value) = line.split_once(' ').expect("a fact is a name and a value");
+        let (module, field) = name.split_once('.').expect("a fact's name has two parts");
+        let value: i128 = value.trim().trim_start_matches(['$', '#']).parse().expect("a fact is a number");
+        match modules.last_mut() {
+            Some((last, fields)) if last == module => fields.push((field.to_owned(), value)),
+            _ => modules.push((module.to_owned(), vec![(field.to_owned(), value)])),
+        }
+    }
+    assert!(!modules.is_empty(), "no fact in {}", assembly.display());
+    let mut rust = String::new();
+    for (module, fields) in modules {
+        let module = if module == "const" { "constant".to_owned() } else { module };
+        writeln!(rust, "pub mod {module} {{").unwrap();
+        for (field, value) in &fields {
+            let value = if *value < 0 { value + (1i128 << 64) } else { *value };
+            writeln!(rust, "    #[allow(non_upper_case_globals)]\n    pub const {field}: u64 = {value};").unwrap();
+        }
+        if module != "constant" {
+            writeln!(rust, "    #[allow(non_upper_case_globals)]\n    pub const FIELDS: usize = {};", fields.len() - 1).unwrap();
+        }
+        rust.push_str("}\n");
+    }
+    fs::write(out.join("layout_facts.rs"), rust).expect("OUT_DIR is writable");
+}

@@ -1,0 +1,158 @@
+/*
+ * Compiled to assembly only, never linked: build.rs reads the lines marked
+ * "->" and turns them into the constants that src/ledger/layout.rs is checked
+ * against. The compiler that builds the core is the one that is asked.
+ */
+#include <stddef.h>
+
+#include "ledger.h"
+
+#define FACT(name, value) __asm__ volatile("\n#-> " #name " %0" ::"i"((long long)(value)))
+#define BYTES(type) FACT(type.SIZE, sizeof(type))
+#define FIELD(type, field) FACT(type.field, offsetof(type, field))
+
+void hl_layout_probe(void);
+void hl_layout_probe(void)
+{
+    FACT(const.MAGIC, HL_MAGIC);
+    FACT(const.LAYOUT, HL_LAYOUT);
+    FACT(const.PAGE_BYTES, HL_PAGE_BYTES);
+    FACT(const.MAX_PAGES, HL_MAX_PAGES);
+    FACT(const.QUANTUM, HL_QUANTUM);
+    FACT(const.STATE_READY, HL_STATE_READY);
+    FACT(const.HOOKS_C, HL_HOOKS_C);
+    FACT(const.HOOKS_RUST, HL_HOOKS_RUST);
+    FACT(const.NEXT_GLIBC, HL_NEXT_GLIBC);
+    FACT(const.FLAG_FORKED, HL_FLAG_FORKED);
+    FACT(const.FLAG_PRELOAD, HL_FLAG_PRELOAD);
+    FACT(const.FLAG_DETACHED, HL_FLAG_DETACHED);
+    FACT(const.OWNER_SITE, HL_OWNER_SITE);
+    FACT(const.OWNER_OVERFLOW, HL_OWNER_OVERFLOW);
+    FACT(const.OWNER_CHARGE, HL_OWNER_CHARGE);
+    FACT(const.SLOT_THREAD, HL_SLOT_THREAD);
+    FACT(const.SLOT_SHARED, HL_SLOT_SHARED);
+    FACT(const.SLOT_INHERITED, HL_SLOT_INHERITED);
+    FACT(const.MAX_OWNERS, HL_MAX_OWNERS);
+    FACT(const.FIRST_OWNER, HL_FIRST_OWNER);
+    FACT(const.OWNERS_PER_PAGE, HL_OWNERS_PER_PAGE);
+    FACT(const.OWNER_PAGES, HL_OWNER_PAGES);
+    FACT(const.MODULES_PER_PAGE, HL_MODULES_PER_PAGE);
+    FACT(const.MODULE_PAGES, HL_MODULE_PAGES);
+    FACT(const.SCOPES_PER_PAGE, HL_SCOPES_PER_PAGE);
+    FACT(const.SCOPE_PAGES, HL_SCOPE_PAGES);
+    FACT(const.RECORDS_PER_PAGE, HL_RECORDS_PER_PAGE);
+    FACT(const.RECORD_PAGES, HL_RECORD_PAGES);
+    FACT(const.BUILD_ID_BYTES, HL_BUILD_ID_BYTES);
+    FACT(const.SIZE_BITS, HL_SIZE_BITS);
+    FACT(const.SIZE_BUCKETS, HL_SIZE_BUCKETS);
+
+    BYTES(hl_text);
+    FIELD(hl_text, reference);
+    FIELD(hl_text, bytes);
+
+    BYTES(hl_record);
+    FIELD(hl_record, allocated_bytes);
+    FIELD(hl_record, allocated_blocks);
+    FIELD(hl_record, requested_bytes);
+    FIELD(hl_record, freed_bytes);
+    FIELD(hl_record, freed_blocks);
+    FIELD(hl_record, reallocs);
+    FIELD(hl_record, call_site);
+    FIELD(hl_record, tag);
+    FIELD(hl_record, owner);
+
+    BYTES(hl_owner);
+    FIELD(hl_owner, call_site);
+    FIELD(hl_owner, tag);
+    FIELD(hl_owner, module);
+    FIELD(hl_owner, kind);
+    FIELD(hl_owner, reserved);
+    FIELD(hl_owner, peak_bytes);
+    FIELD(hl_owner, peak_blocks);
+    FIELD(hl_owner, reserved2);
+
+    BYTES(hl_module);
+    FIELD(hl_module, start);
+    FIELD(hl_module, end);
+    FIELD(hl_module, bias);
+    FIELD(hl_module, path);
+    FIELD(hl_module, build_id_bytes);
+    FIELD(hl_module, ready);
+    FIELD(hl_module, build_id);
+    FIELD(hl_module, reserved);
+
+    BYTES(hl_flow);
+    FIELD(hl_flow, allocated_bytes);
+    FIELD(hl_flow, freed_bytes);
+
+    BYTES(hl_totals);
+    FIELD(hl_totals, allocated_bytes);
+    FIELD(hl_totals, allocated_blocks);
+    FIELD(hl_totals, requested_bytes);
+    FIELD(hl_totals, freed_bytes);
+    FIELD(hl_totals, freed_blocks);
+    FIELD(hl_totals, reallocs);
+
+    BYTES(hl_slot);
+    FIELD(hl_slot, tid);
+    FIELD(hl_slot, kind);
+    FIELD(hl_slot, next);
+    FIELD(hl_slot, generation);
+    FIELD(hl_slot, flow);
+    FIELD(hl_slot, budget);
+    FIELD(hl_slot, published);
+    FIELD(hl_slot, foreign_frees);
+    FIELD(hl_slot, crossed_frees);
+    FIELD(hl_slot, longest);
+    FIELD(hl_slot, record_count);
+    FIELD(hl_slot, reserved);
+    FIELD(hl_slot, ended);
+    FIELD(hl_slot, reserved2);
+    FIELD(hl_slot, record_pages);
+    FIELD(hl_slot, sizes);
+
+    BYTES(hl_header);
+    FIELD(hl_header, magic);
+    FIELD(hl_header, layout);
+    FIELD(hl_header, page_bytes);
+    FIELD(hl_header, state);
+    FIELD(hl_header, flags);
+    FIELD(hl_header, pid);
+    FIELD(hl_header, parent_pid);
+    FIELD(hl_header, uid);
+    FIELD(hl_header, hooks);
+    FIELD(hl_header, next_allocator);
+    FIELD(hl_header, granule_shift);
+    FIELD(hl_header, start_ticks);
+    FIELD(hl_header, created_mono_ns);
+    FIELD(hl_header, created_unix_ns);
+    FIELD(hl_header, exe);
+    FIELD(hl_header, args);
+    FIELD(hl_header, next_page);
+    FIELD(hl_header, owner_count);
+    FIELD(hl_header, module_count);
+    FIELD(hl_header, scope_count);
+    FIELD(hl_header, slot_count);
+    FIELD(hl_header, first_slot);
+    FIELD(hl_header, text_cursor);
+    FIELD(hl_header, live);
+    FIELD(hl_header, peak);
+    FIELD(hl_header, peak_mono_ns);
+    FIELD(hl_header, peak_capture);
+    FIELD(hl_header, peak_capturer);
+    FIELD(hl_header, captured_live);
+    FIELD(hl_header, captured_mono_ns);
+    FIELD(hl_header, owners_overflowed);
+    FIELD(hl_header, slots_overflowed);
+    FIELD(hl_header, scopes_overflowed);
+    FIELD(hl_header, pages_refused);
+    FIELD(hl_header, children_untracked);
+    FIELD(hl_header, reserved_losses);
+    FIELD(hl_header, pressure_level);
+    FIELD(hl_header, pressure_reserved);
+    FIELD(hl_header, pressure_threshold);
+    FIELD(hl_header, reserved);
+    FIELD(hl_header, module_pages);
+    FIELD(hl_header, scope_pages);
+    FIELD(hl_header, owner_pages);
+}

@@ -1,0 +1,262 @@
+/*
+ * ledger.h: the layout of a ledger, the one place where it is written down.
+ *
+ * A ledger is one shared mapping that holds the books of one process. The
+ * process writes it, readers in other processes map it read-only, and it
+ * outlives its writer: SIGKILL loses nothing but the operation in flight.
+ * src/ledger/layout.rs mirrors these types; build.rs compiles the offsets
+ * below into constants, and the mirror does not compile where it disagrees.
+ *
+ * Words
+ *   page      4096 bytes of the ledger, named by its number (0 = the header).
+ *             A page is committed (its memory is really there) before its
+ *             number is published anywhere.
+ *   reference the byte offset of something from the start of the ledger.
+ *   slot      one thread's counters. The thread is their only writer, apart
+ *             from the one shared slot, whose counters are added to atomically.
+ *   owner     (side, call site, scope), the key every live block is booked to.
+ *   record    the counters of one owner in one slot.
+ *   quantum   HL_QUANTUM bytes of traffic of one thread; rare work is done
+ *             once a quantum.
+ *
+ * Counters are monotone sums; what is live is a difference that the reader
+ * takes. A field is written with relaxed stores unless its line says release;
+ * a reader pairs a release store with an acquire load of the same field.
+ */
+#ifndef HL_LEDGER_H
+#define HL_LEDGER_H
+
+#include <stdint.h>
+
+#define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
+#define HL_LAYOUT 1u
+
+#define HL_PAGE_BYTES 4096u
+#define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
+
+#define HL_QUANTUM 65536
+
+#define HL_SIDES 2u
+enum { HL_SIDE_C = 0, HL_SIDE_RUST = 1 };
+
+/* hl_header.state */
+enum {
+    HL_STATE_NONE = 0,    /* being written: not a ledger yet */
+    HL_STATE_READY = 1,   /* complete */
+};
+
+/* hl_header.hooks, a set */
+enum {
+    HL_HOOKS_C = 1,    /* the malloc family is booked */
+    HL_HOOKS_RUST = 2, /* a heapledger::Alloc has allocated */
+};
+
+/* hl_header.next_allocator */
+enum {
+    HL_NEXT_OTHER = 0, /* usable size is asked of the allocator */
+    HL_NEXT_GLIBC = 1, /* proven glibc: usable size is read from the chunk header */
+};
+
+/* hl_header.flags, a set */
+enum {
+    HL_FLAG_FORKED = 1,   /* began with what a forked parent had live */
+    HL_FLAG_PRELOAD = 2,  /* kept by the preload library, not by a linked crate */
+    HL_FLAG_DETACHED = 4, /* kept in anonymous memory: nobody outside can read it */
+};
+
+/* hl_owner.kind */
+enum {
+    HL_OWNER_NONE = 0,     /* not complete yet: skip it */
+    HL_OWNER_SITE = 1,     /* call_site is a return address */
+    HL_OWNER_OVERFLOW = 2, /* stands for all owners that found no room */
+    HL_OWNER_CHARGE = 3,   /* memory charged by name with hl_charge; call_site is the name's reference */
+};
+
+/* hl_slot.kind */
+enum {
+    HL_SLOT_THREAD = 1,    /* one thread at a time */
+    HL_SLOT_SHARED = 2,    /* whoever has no slot of its own; atomic adds */
+    HL_SLOT_INHERITED = 3, /* what a forked parent had live; never written after start-up */
+};
+
+/* Owner identifiers are 15 bits wide: the map entry keeps one bit for itself. */
+#define HL_MAX_OWNERS 32768u
+#define HL_OWNER_C_OVERFLOW 1u
+#define HL_OWNER_RUST_OVERFLOW 2u
+#define HL_FIRST_OWNER 3u
+
+#define HL_OWNERS_PER_PAGE 64u
+#define HL_OWNER_PAGES (HL_MAX_OWNERS / HL_OWNERS_PER_PAGE)
+#define HL_MODULES_PER_PAGE 32u
+#define HL_MODULE_PAGES 64u
+#define HL_SCOPES_PER_PAGE 512u
+#define HL_SCOPE_PAGES 16u
+#define HL_RECORDS_PER_PAGE 64u
+#define HL_RECORD_PAGES (HL_MAX_OWNERS / HL_RECORDS_PER_PAGE)
+#define HL_MAX_SCOPES (HL_SCOPES_PER_PAGE * HL_SCOPE_PAGES)
+#define HL_MAX_MODULES (HL_MODULES_PER_PAGE * HL_MODULE_PAGES)
+
+#define HL_BUILD_ID_BYTES 32u
+
+/*
+ * Size histogram: 32 sub-buckets a power of two, as in hdrhistogram with one
+ * significant digit, so that it converts without loss (2^40 - 1 and above
+ * share the last bucket).
+ */
+#define HL_SIZE_BITS 5u
+#define HL_SIZE_BUCKETS 592u
+
+/* A length-counted text: a path, a name, the command line with its NULs. */
+typedef struct hl_text {
+    uint32_t reference; /* 0: none */
+    uint32_t bytes;
+} hl_text;
+
+/* The counters of one owner in one slot. Written by the slot's thread. */
+typedef struct hl_record {
+    uint64_t allocated_bytes;
+    uint64_t allocated_blocks;
+    uint64_t requested_bytes;
+    uint64_t freed_bytes;
+    uint64_t freed_blocks;
+    uint64_t reallocs;
+    uint64_t call_site; /* copied from the owner: makes one load of a record enough to know it */
+    uint32_t tag;       /* copied from the owner */
+    uint32_t owner;     /* release, last: 0 = not complete yet */
+} hl_record;
+
+/* An owner's tag: its scope, and its side in the top bit. */
+#define HL_TAG(side, scope) (((uint32_t)(side) << 31) | (uint32_t)(scope))
+#define HL_TAG_SIDE(tag) ((tag) >> 31)
+#define HL_TAG_SCOPE(tag) ((tag) & 0x7fffffffu)
+
+/* Written once by whoever interns it; the peak fields by whoever captures the peak. */
+typedef struct hl_owner {
+    uint64_t call_site;
+    uint32_t tag;
+    uint32_t module; /* 1 + index of the module, 0 = in none that we know */
+    uint32_t kind;   /* release, last */
+    uint32_t reserved;
+    int64_t peak_bytes[2];  /* live at the captured peak; hl_header.peak_capture says which is whole */
+    int64_t peak_blocks[2];
+    uint64_t reserved2;
+} hl_owner;
+
+/* A mapped object that holds call sites. Written once by whoever interns it. */
+typedef struct hl_module {
+    uint64_t start; /* first mapped address */
+    uint64_t end;   /* one past the last */
+    uint64_t bias;  /* address in memory - address in the file's own terms */
+    hl_text path;
+    uint32_t build_id_bytes; /* 0: none */
+    uint32_t ready;          /* release, last */
+    uint8_t build_id[HL_BUILD_ID_BYTES];
+    uint8_t reserved[56];
+} hl_module;
+
+/* Bytes of one side in one slot: enough for a time series without the records. */
+typedef struct hl_flow {
+    uint64_t allocated_bytes;
+    uint64_t freed_bytes;
+} hl_flow;
+
+/* Sums of a side over a slot's records. */
+typedef struct hl_totals {
+    uint64_t allocated_bytes;
+    uint64_t allocated_blocks;
+    uint64_t requested_bytes;
+    uint64_t freed_bytes;
+    uint64_t freed_blocks;
+    uint64_t reallocs;
+} hl_totals;
+
+/* Three pages. All fields are written by the slot's thread; `shared` slots by atomic adds. */
+typedef struct hl_slot {
+    uint32_t tid;        /* release, by compare-and-swap from a dead thread's */
+    uint32_t kind;
+    uint32_t next;       /* page of the next slot, 0 = last; release */
+    uint32_t generation; /* threads that have had this slot */
+    hl_flow flow[HL_SIDES];
+    int64_t budget;      /* bytes left of this quantum */
+    int64_t published[HL_SIDES]; /* what of flow is in hl_header.live already */
+    uint64_t foreign_frees;
+    uint64_t crossed_frees; /* blocks of one side freed by the other */
+    uint64_t longest[HL_SIDES]; /* largest request */
+    uint32_t record_count;  /* identifiers handed out; some may not be complete */
+    uint32_t reserved;
+    hl_totals ended[HL_SIDES]; /* what threads that had this slot before booked in it */
+    uint64_t reserved2[8];
+    uint32_t record_pages[HL_RECORD_PAGES]; /* release */
+    uint64_t sizes[HL_SIDES][HL_SIZE_BUCKETS]; /* requests by size */
+} hl_slot;
+
+#define HL_SLOT_PAGES 3u
+
+/* One page. Written at start-up, or as each field says. */
+typedef struct hl_header {
+    uint64_t magic;
+    uint32_t layout;
+    uint32_t page_bytes;
+    uint32_t state; /* release, last of start-up */
+    uint32_t flags;
+    uint32_t pid;
+    uint32_t parent_pid;
+    uint32_t uid;
+    uint32_t hooks;          /* grows */
+    uint32_t next_allocator;
+    uint32_t granule_shift;  /* log2 of the least distance of two blocks */
+    uint64_t start_ticks;    /* field 22 of /proc/PID/stat: with pid it names the process; 0 = unknown */
+    uint64_t created_mono_ns; /* CLOCK_MONOTONIC */
+    uint64_t created_unix_ns; /* CLOCK_REALTIME */
+    hl_text exe;
+    hl_text args;            /* arguments, each ended by NUL; cut to what fits in a page */
+
+    /* Growth. All are atomic counters of everybody. */
+    uint32_t next_page;
+    uint32_t owner_count;    /* identifiers handed out, starting at HL_FIRST_OWNER */
+    uint32_t module_count;
+    uint32_t scope_count;
+    uint32_t slot_count;
+    uint32_t first_slot;     /* page of the shared slot, from which all others are chained */
+    uint64_t text_cursor;    /* reference of the next free byte for texts */
+
+    /* Live bytes by side as published, and their peaks; late by one quantum a thread. */
+    int64_t live[HL_SIDES];
+    int64_t peak[HL_SIDES + 1]; /* c, rust, all */
+    uint64_t peak_mono_ns;   /* when peak of all was last raised */
+
+    /* Who made up the peak: captured whenever the peak has grown by an eighth. */
+    uint32_t peak_capture;   /* 0 = none, else 1 + index into hl_owner.peak_*; release */
+    uint32_t peak_capturer;  /* 1 while somebody captures */
+    int64_t captured_live[2];
+    uint64_t captured_mono_ns[2];
+
+    /* What could not be booked in full. Atomic counters of everybody. */
+    uint64_t owners_overflowed;
+    uint64_t slots_overflowed;
+    uint64_t scopes_overflowed;
+    uint64_t pages_refused;
+    uint64_t children_untracked; /* forked children that could not have a ledger */
+    uint64_t reserved_losses[3];
+
+    /* Pressure: the level, for waiters in and outside the process, and the armed threshold. */
+    uint32_t pressure_level;
+    uint32_t pressure_reserved;
+    int64_t pressure_threshold; /* INT64_MAX = not armed */
+
+    uint64_t reserved[16];
+    uint32_t module_pages[HL_MODULE_PAGES]; /* release */
+    uint32_t scope_pages[HL_SCOPE_PAGES];   /* release; each holds HL_SCOPES_PER_PAGE hl_text */
+    uint32_t owner_pages[HL_OWNER_PAGES];   /* release */
+} hl_header;
+
+#define HL_HEADER_PAGES 1u
+
+_Static_assert(sizeof(hl_record) == 64, "a record is one cache line");
+_Static_assert(sizeof(hl_owner) == HL_PAGE_BYTES / HL_OWNERS_PER_PAGE, "owners fill a page");
+_Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "modules fill a page");
+_Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
+_Static_assert(sizeof(hl_slot) <= HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fits its pages");
+_Static_assert(sizeof(hl_header) <= HL_HEADER_PAGES * HL_PAGE_BYTES, "the header fits its pages");
+
+#endif

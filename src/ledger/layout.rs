@@ -1,0 +1,147 @@
+//! The Rust mirror of `interpose/ledger.h`.
+//!
+//! The meaning of each field stands in the C header, the single source; the
+//! assertions made here compare every offset and size with what the C compiler
+//! said of it, so a change on one side alone does not build.
+
+#[cfg(heapledger_core)]
+mod facts {
+    include!(concat!(env!("OUT_DIR"), "/layout_facts.rs"));
+}
+
+/// Declares constants and compares them with the C header's.
+macro_rules! constants {
+    ($($name:ident: $kind:ty = $value:expr;)*) => {
+        $(pub(crate) const $name: $kind = $value;
+        #[cfg(heapledger_core)]
+        const _: () = assert!($name as u64 == facts::constant::$name, stringify!($name));)*
+    };
+}
+
+constants! {
+    MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
+    LAYOUT: u32 = 1;
+    PAGE_BYTES: usize = 4096;
+    MAX_PAGES: u32 = 32_768;
+    QUANTUM: u64 = 65_536;
+    STATE_READY: u32 = 1;
+    HOOKS_C: u32 = 1;
+    HOOKS_RUST: u32 = 2;
+    NEXT_GLIBC: u32 = 1;
+    FLAG_FORKED: u32 = 1;
+    FLAG_PRELOAD: u32 = 2;
+    FLAG_DETACHED: u32 = 4;
+    OWNER_SITE: u32 = 1;
+    OWNER_OVERFLOW: u32 = 2;
+    OWNER_CHARGE: u32 = 3;
+    SLOT_THREAD: u32 = 1;
+    SLOT_SHARED: u32 = 2;
+    SLOT_INHERITED: u32 = 3;
+    MAX_OWNERS: u32 = 32_768;
+    FIRST_OWNER: u32 = 3;
+    OWNERS_PER_PAGE: usize = 64;
+    OWNER_PAGES: usize = 512;
+    MODULES_PER_PAGE: usize = 32;
+    MODULE_PAGES: usize = 64;
+    SCOPES_PER_PAGE: usize = 512;
+    SCOPE_PAGES: usize = 16;
+    RECORDS_PER_PAGE: usize = 64;
+    RECORD_PAGES: usize = 512;
+    BUILD_ID_BYTES: usize = 32;
+    SIZE_BITS: u32 = 5;
+    SIZE_BUCKETS: usize = 592;
+}
+
+/// A type of the layout: plain integers in C order, any bit pattern valid.
+///
+/// # Safety
+/// The type is `repr(C)` and made of integers only.
+pub(crate) unsafe trait Mirror: Copy {}
+
+/// Declares a mirrored struct and compares each offset, the number of fields and the size with the C header's.
+macro_rules! mirror {
+    ($(#[$note:meta])* $name:ident = $c:ident { $($field:ident: $kind:ty,)* }) => {
+        $(#[$note])*
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name { $(pub $field: $kind,)* }
+        // SAFETY: the macro makes the struct repr(C), and every use below names integers only.
+        unsafe impl Mirror for $name {}
+        #[cfg(heapledger_core)]
+        const _: () = {
+            $(assert!(core::mem::offset_of!($name, $field) as u64 == facts::$c::$field,
+                concat!(stringify!($c), ".", stringify!($field)));)*
+            assert!([$(stringify!($field)),*].len() == facts::$c::FIELDS, concat!("fields of ", stringify!($c)));
+            assert!(core::mem::size_of::<$name>() as u64 == facts::$c::SIZE, concat!("size of ", stringify!($c)));
+        };
+    };
+}
+
+mirror! {
+    /// A length-counted text elsewhere in the ledger.
+    Text = hl_text { reference: u32, bytes: u32, }
+}
+
+mirror! {
+    /// The counters of one owner in one slot.
+    Record = hl_record {
+        allocated_bytes: u64, allocated_blocks: u64, requested_bytes: u64, freed_bytes: u64,
+        freed_blocks: u64, reallocs: u64, call_site: u64, tag: u32, owner: u32,
+    }
+}
+
+mirror! {
+    /// The key that live blocks are booked to.
+    Owner = hl_owner {
+        call_site: u64, tag: u32, module: u32, kind: u32, reserved: u32,
+        peak_bytes: [i64; 2], peak_blocks: [i64; 2], reserved2: u64,
+    }
+}
+
+mirror! {
+    /// A mapped object that holds call sites.
+    Module = hl_module {
+        start: u64, end: u64, bias: u64, path: Text, build_id_bytes: u32, ready: u32,
+        build_id: [u8; BUILD_ID_BYTES], reserved: [u8; 56],
+    }
+}
+
+mirror! {
+    /// Bytes of one side in one slot.
+    Flow = hl_flow { allocated_bytes: u64, freed_bytes: u64, }
+}
+
+mirror! {
+    /// Sums of a side over a slot's records.
+    Totals = hl_totals {
+        allocated_bytes: u64, allocated_blocks: u64, requested_bytes: u64, freed_bytes: u64,
+        freed_blocks: u64, reallocs: u64,
+    }
+}
+
+mirror! {
+    /// One thread's counters.
+    Slot = hl_slot {
+        tid: u32, kind: u32, next: u32, generation: u32, flow: [Flow; 2], budget: i64,
+        published: [i64; 2], foreign_frees: u64, crossed_frees: u64, longest: [u64; 2],
+        record_count: u32, reserved: u32, ended: [Totals; 2], reserved2: [u64; 8],
+        record_pages: [u32; RECORD_PAGES], sizes: [[u64; SIZE_BUCKETS]; 2],
+    }
+}
+
+mirror! {
+    /// The first page.
+    Header = hl_header {
+        magic: u64, layout: u32, page_bytes: u32, state: u32, flags: u32, pid: u32, parent_pid: u32,
+        uid: u32, hooks: u32, next_allocator: u32, granule_shift: u32, start_ticks: u64,
+        created_mono_ns: u64, created_unix_ns: u64, exe: Text, args: Text, next_page: u32,
+        owner_count: u32, module_count: u32, scope_count: u32, slot_count: u32, first_slot: u32,
+        text_cursor: u64, live: [i64; 2], peak: [i64; 3], peak_mono_ns: u64, peak_capture: u32,
+        peak_capturer: u32, captured_live: [i64; 2], captured_mono_ns: [u64; 2],
+        owners_overflowed: u64, slots_overflowed: u64, scopes_overflowed: u64, pages_refused: u64,
+        children_untracked: u64, reserved_losses: [u64; 3], pressure_level: u32,
+        pressure_reserved: u32, pressure_threshold: i64, reserved: [u64; 16],
+        module_pages: [u32; MODULE_PAGES], scope_pages: [u32; SCOPE_PAGES],
+        owner_pages: [u32; OWNER_PAGES],
+    }
+}

@@ -1,0 +1,210 @@
+//! What a recording holds: plain data, complete in itself.
+//!
+//! Processes name their modules and call sites by index into tables that the
+//! whole recording shares, so that a site that appears in 200 processes is
+//! resolved and stored once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::counts::{Counts, Side};
+
+/// A recording in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// What the recorder knew at the start.
+    pub start: Start,
+    /// Every mapped object that some call site lies in.
+    pub modules: Vec<Module>,
+    /// Every call site, resolved as far as symbols allow.
+    pub sites: Vec<Site>,
+    /// One entry a ledger, and one a process seen without one; the root first.
+    pub processes: Vec<Process>,
+    /// What a reader should know: cut short, recorder killed.
+    pub warnings: Vec<String>,
+}
+
+/// The first frame of a recording.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Start {
+    /// The command line that was run.
+    pub command: Vec<String>,
+    /// Directory of the live ledgers: where to look when the recorder was killed.
+    pub ledger_directory: String,
+    /// When recording began, nanoseconds since the epoch.
+    pub unix_ns: u64,
+    /// Pid of the root process, 0 before it started.
+    pub root_pid: u32,
+    /// Version of heapledger that wrote the recording.
+    pub heapledger: String,
+}
+
+/// A mapped object file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Module {
+    /// Path in the recorded process.
+    pub path: String,
+    /// Build-id, empty where the object has none.
+    pub build_id: Vec<u8>,
+}
+
+impl Module {
+    /// Gives the file name: `libc.so.6`.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+}
+
+/// A call site: where the call into the malloc family returns to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Site {
+    /// Index into [`Recording::modules`]; `None` for code outside any file (JIT) and for charges.
+    pub module: Option<u32>,
+    /// Address in the module's own terms (as `nm` shows it); without a module, in memory.
+    pub offset: u64,
+    /// Function that the call stands in, demangled.
+    pub symbol: Option<String>,
+    /// Source file of the call.
+    pub file: Option<String>,
+    /// Source line of the call.
+    pub line: Option<u32>,
+    /// The call is one of Rust's standard allocator shims, so that what side `c`
+    /// booked here is Rust's.
+    pub rust_shim: bool,
+    /// Set for memory charged by name, which has no call site.
+    pub charged: Option<String>,
+    /// Stands for all owners that found no room in the ledger.
+    pub overflow: bool,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It exited with this code.
+    ExitCode(i32),
+    /// This signal ended it, by number.
+    Signal(i32),
+    /// It became another program, which has an entry of its own.
+    Exec,
+    /// It ran on when the recording ended.
+    Running,
+    /// It ended, and nobody who could see how was there.
+    #[default]
+    Unknown,
+}
+
+/// One process, or one program image of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Parent's process id, 0 when unknown.
+    pub parent_pid: u32,
+    /// Path of the program.
+    pub exe: String,
+    /// Its arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Seconds from the start of the recording to the first booking.
+    pub started_s: f64,
+    /// Seconds it was recorded for.
+    pub duration_s: f64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it has no books; `None` when it has.
+    pub untracked_reason: Option<String>,
+    /// It began with what a forked parent had live.
+    pub forked: bool,
+    /// Bitwise or of what is booked: 1 = side c, 2 = side rust.
+    pub hooks: u32,
+    /// Everything that was ever booked, by owner.
+    pub owners: Vec<OwnerEntry>,
+    /// Names of the scopes that owners refer to.
+    pub scopes: Vec<String>,
+    /// The same, by thread.
+    pub threads: Vec<Thread>,
+    /// Requests by size, by side (index 0 = c, 1 = rust).
+    pub sizes: [Sizes; 2],
+    /// The highest live bytes.
+    pub peak: Peak,
+    /// Live bytes over time.
+    pub timeline: Vec<TimelinePoint>,
+    /// What could not be booked in full.
+    pub losses: Losses,
+}
+
+/// What one owner holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwnerEntry {
+    /// Index into [`Recording::sites`].
+    pub site: u32,
+    /// Side that booked it.
+    pub side: Side,
+    /// Index into [`Process::scopes`].
+    pub scope: Option<u32>,
+    /// Its counters.
+    pub counts: Counts,
+    /// Live bytes and blocks when the peak was captured.
+    pub at_peak: (i64, i64),
+}
+
+/// What one thread booked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Thread {
+    /// Thread id; 0 for a row that stands for several.
+    pub tid: u32,
+    /// Its name, or `(ended threads)`, `(shared slot)`, `(inherited)`.
+    pub name: String,
+    /// By side (index 0 = c, 1 = rust).
+    pub counts: [Counts; 2],
+}
+
+/// Requests by size.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Sizes {
+    /// (largest size of the bucket, count), the empty buckets left out.
+    pub buckets: Vec<(u64, u64)>,
+    /// Largest request, exact.
+    pub max: u64,
+}
+
+/// The highest live bytes of a process, within one quantum a thread.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Peak {
+    /// Side c, side rust, both together; each at its own moment.
+    pub live_bytes: [i64; 3],
+    /// Seconds from the start of the process to the peak of both together.
+    pub at_s: f64,
+    /// Live bytes when [`OwnerEntry::at_peak`] was captured: within an eighth of the peak. 0 = never.
+    pub captured_live_bytes: i64,
+}
+
+/// One reading from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimelinePoint {
+    /// Seconds from the start of the process.
+    pub t_s: f64,
+    /// Live bytes of side c.
+    pub c_live_bytes: i64,
+    /// Live bytes of side rust.
+    pub rust_live_bytes: i64,
+    /// Resident set; 0 when it could not be read.
+    pub rss_bytes: u64,
+}
+
+/// What could not be booked in full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Frees of blocks that the ledger never saw allocated.
+    pub foreign_frees: u64,
+    /// Blocks that one side allocated and the other freed.
+    pub crossed_frees: u64,
+    /// Call sites booked to the overflow owner.
+    pub owners_overflowed: u64,
+    /// Threads booked to the shared slot.
+    pub slots_overflowed: u64,
+    /// Scope names that found no room.
+    pub scopes_overflowed: u64,
+    /// Pages that the file system refused.
+    pub pages_refused: u64,
+    /// Forked children that could not have a ledger.
+    pub children_untracked: u64,
+}
