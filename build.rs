@@ -68,6 +68,9 @@ fn core_build() -> cc::Build {
         .flag("-fno-lto")
         .flag("-fasynchronous-unwind-tables")
         .flag("-fno-stack-protector")
+        .force_frame_pointer(false)
+        .flag("-fomit-frame-pointer")
+        .flag_if_supported("-fno-reorder-blocks-and-partition")
         .define("_GNU_SOURCE", None);
     match target("ARCH").as_str() {
         "x86_64" => build.flag_if_supported("-fcf-protection=full"),

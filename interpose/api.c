@@ -13,7 +13,7 @@ static void add_slot(const hl_slot *slot, hl_totals sums[HL_SIDES])
         uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
         const hl_record *record = number ? hl_page_address(number) : NULL;
         for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
-            hl_totals *sum = &sums[HL_TAG_SIDE(record->tag)];
+            hl_totals *sum = &sums[HL_KEY_SIDE(record->key)];
             sum->freed_bytes += __atomic_load_n(&record->freed_bytes, __ATOMIC_RELAXED);
             sum->freed_blocks += __atomic_load_n(&record->freed_blocks, __ATOMIC_RELAXED);
             sum->allocated_bytes += __atomic_load_n(&record->allocated_bytes, __ATOMIC_RELAXED);
@@ -103,7 +103,7 @@ void hl_do_scope_enter(uint32_t scope)
         return; /* the shared slot has no scopes: booked without */
     if (own->scope_depth < HL_SCOPE_DEPTH) {
         own->scopes[own->scope_depth] = own->scope;
-        own->scope = scope;
+        hl_scope_set(own, scope);
     }
     own->scope_depth++;
 }
@@ -115,7 +115,7 @@ void hl_do_scope_leave(void)
         return;
     own->scope_depth--;
     if (own->scope_depth < HL_SCOPE_DEPTH)
-        own->scope = own->scopes[own->scope_depth];
+        hl_scope_set(own, own->scopes[own->scope_depth]);
 }
 
 void hl_do_charge(const char *what, size_t bytes, uint32_t freed)

@@ -23,9 +23,9 @@ static hl_record *shared_record(uint32_t *owner, uint32_t tag)
     return hl_shared_record(*owner);
 }
 
-static void spend_shared(uint64_t bytes)
+static void spend_shared(int64_t *left, uint64_t bytes)
 {
-    if (__atomic_sub_fetch(&hl.shared->budget, (int64_t)bytes, __ATOMIC_RELAXED) < 0)
+    if (__atomic_add_fetch(left, (int64_t)bytes, __ATOMIC_RELAXED) >= 0)
         hl_quantum(hl.shared);
 }
 
@@ -39,12 +39,11 @@ static uint32_t book_shared(uint64_t bytes, uint64_t requested, uint32_t owner, 
     if (is_realloc)
         add(&record->reallocs, 1);
     add(&hl.shared->sizes[side][hl_size_bucket(requested)], 1);
-    add(&hl.shared->flow[side].allocated_bytes, bytes);
-    uint64_t longest = __atomic_load_n(&hl.shared->longest[side], __ATOMIC_RELAXED);
-    while (requested > longest && !__atomic_compare_exchange_n(&hl.shared->longest[side], &longest, requested,
+    uint64_t longest = __atomic_load_n(&hl.shared->hot.longest[side], __ATOMIC_RELAXED);
+    while (requested > longest && !__atomic_compare_exchange_n(&hl.shared->hot.longest[side], &longest, requested,
                                                                true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
-    spend_shared(bytes);
+    spend_shared(&hl.shared->hot.allocated[side], bytes);
     return owner;
 }
 
@@ -55,10 +54,9 @@ static void unbook_shared(uint32_t owner, uint64_t bytes, uint32_t side)
     hl_record *record = shared_record(&owner, tag);
     add(&record->freed_bytes, bytes);
     add(&record->freed_blocks, 1);
-    add(&hl.shared->flow[HL_TAG_SIDE(tag)].freed_bytes, bytes);
     if (HL_TAG_SIDE(tag) != side)
         add(&hl.shared->crossed_frees, 1);
-    spend_shared(bytes);
+    spend_shared(&hl.shared->hot.freed[HL_TAG_SIDE(tag)], bytes);
 }
 
 /* ---- a thread's slot ---- */
@@ -66,17 +64,16 @@ static void unbook_shared(uint32_t owner, uint64_t bytes, uint32_t side)
 static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint64_t requested, bool is_realloc)
 {
     hl_slot *slot = own->slot;
-    uint32_t side = HL_TAG_SIDE(record->tag);
+    uint32_t side = HL_KEY_SIDE(record->key);
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
     hl_bump(&record->requested_bytes, requested);
     if (is_realloc)
         hl_bump(&record->reallocs, 1);
     hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
-    hl_bump(&slot->flow[side].allocated_bytes, bytes);
-    if (requested > slot->longest[side])
-        slot->longest[side] = requested;
-    if (hl_spend(&slot->budget, bytes))
+    if (requested > slot->hot.longest[side])
+        slot->hot.longest[side] = requested;
+    if (hl_spend(&slot->hot.allocated[side], bytes))
         hl_quantum(slot);
 }
 
@@ -85,10 +82,9 @@ static void unbook_record(hl_private *own, hl_record *record, uint64_t bytes, ui
     hl_slot *slot = own->slot;
     hl_bump(&record->freed_bytes, bytes);
     hl_bump(&record->freed_blocks, 1);
-    hl_bump(&slot->flow[HL_TAG_SIDE(record->tag)].freed_bytes, bytes);
-    if (HL_TAG_SIDE(record->tag) != side)
+    if (HL_KEY_SIDE(record->key) != side)
         hl_bump(&slot->crossed_frees, 1);
-    if (hl_spend(&slot->budget, bytes))
+    if (hl_spend(&slot->hot.freed[HL_KEY_SIDE(record->key)], bytes))
         hl_quantum(slot);
 }
 
@@ -123,13 +119,27 @@ void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)
         unbook_shared(owner, bytes, side);
 }
 
+void hl_quantum_here(void)
+{
+    hl_quantum(hl_me.slot ? hl_me.slot : hl.shared);
+}
+
+void hl_unbook_fully(uint32_t owner, uint64_t bytes, uint32_t side)
+{
+    int left = hl_unbook(owner, bytes, side);
+    if (left == HL_SLOW)
+        hl_unbook_slow(owner, bytes, side);
+    else if (left == HL_QUANTUM_UP)
+        hl_quantum_here();
+}
+
 void hl_charge_slow(uint32_t owner, uint64_t bytes, bool freed)
 {
     hl_private *own = hl_thread();
     hl_record *record = own ? hl_record_of(own, owner) : NULL;
     const hl_owner *row = hl_owner_row(owner);
     if (freed && record)
-        unbook_record(own, record, bytes, HL_TAG_SIDE(record->tag));
+        unbook_record(own, record, bytes, HL_KEY_SIDE(record->key));
     else if (freed)
         unbook_shared(owner, bytes, row ? HL_TAG_SIDE(row->tag) : HL_SIDE_C);
     else if (record)
@@ -163,7 +173,8 @@ static bool raise(int64_t *peak, int64_t live)
 static uint64_t mono_ns(void)
 {
     struct timespec now = {0, 0};
-    clock_gettime(CLOCK_MONOTONIC, &now); /* answered by the vDSO */
+    /* Answered by the vDSO, and without rdtsc, which seccomp's strict mode forbids. */
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -216,14 +227,28 @@ static void capture_peak(uint32_t my_page)
     __atomic_store_n(&header->peak_capturer, 0, __ATOMIC_RELEASE);
 }
 
+/*
+ * Moves what a quantum counted into the flow. Whoever interrupts between the
+ * two additions sees both sums wrong by as much, and what it moves itself is
+ * moved on both sides too. Atomic, since the shared slot comes here as well.
+ */
+static void settle(int64_t *counted, uint64_t *flow)
+{
+    int64_t more = __atomic_load_n(counted, __ATOMIC_RELAXED) + HL_QUANTUM;
+    __atomic_fetch_add(flow, (uint64_t)more, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(counted, more, __ATOMIC_RELAXED);
+}
+
 void hl_quantum(hl_slot *slot)
 {
     hl_header *header = hl.header;
-    __atomic_store_n(&slot->budget, HL_QUANTUM, __ATOMIC_RELAXED);
     int64_t all = 0;
     for (uint32_t side = 0; side < HL_SIDES; side++) {
+        settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes);
+        settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes);
         int64_t told = __atomic_load_n(&slot->published[side], __ATOMIC_RELAXED);
-        int64_t now = (int64_t)(slot->flow[side].allocated_bytes - slot->flow[side].freed_bytes);
+        hl_flow flow = hl_slot_flow(slot, side);
+        int64_t now = (int64_t)(flow.allocated_bytes - flow.freed_bytes);
         int64_t live;
         /* A handler that interrupted us may have told already; exchanging keeps each byte told once. */
         if (now != told && __atomic_compare_exchange_n(&slot->published[side], &told, now, false, __ATOMIC_RELAXED,

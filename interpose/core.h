@@ -25,9 +25,12 @@
 #include "ledger.h"
 #include "sys.h"
 
+/* Said of declarations too, so that shared data is reached without the GOT. */
+#pragma GCC visibility push(hidden)
+
 #define HL_LIKELY(x) __builtin_expect(!!(x), 1)
 #define HL_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define HL_COLD __attribute__((cold, noinline))
+#define HL_COLD __attribute__((noinline))
 #define HL_INLINE static inline __attribute__((always_inline))
 #define HL_CALLER() ((uint64_t)(uintptr_t)__builtin_return_address(0))
 
@@ -51,57 +54,59 @@ typedef struct hl_next {
 /* ---- the owner map ------------------------------------------------------ */
 
 /*
- * A side table from block address to owner. Three levels keep the address
- * space it takes in proportion to the heap's, so that programs under
- * RLIMIT_AS or mlockall do not notice: 64 GiB a root entry, 4 MiB a leaf.
- * An entry is written by whoever owns the block at the time, so the program's
- * own hand-over of the block orders the accesses.
+ * A side table from block address to owner, in leaves that are made when the
+ * first block of their 64 MiB appears and that take memory a page at a time,
+ * so the table takes a sixteenth of the heap, in memory and in address space
+ * (and 16 MiB of address space for the root). An entry is written by whoever
+ * owns the block at the time: the program's own hand-over of the block orders
+ * accesses.
  */
-#define HL_ROOT_BITS 11 /* 47 bits of address */
-#define HL_LEAF_SHIFT 22
-#define HL_NODE_BITS 14
+#define HL_LEAF_SHIFT 26
+#define HL_ROOT_BITS 21 /* 47 bits of address */
+#define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
+/* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
+#define HL_MAX_LEAVES 16384u
 typedef struct hl_map {
-    _Atomic(uint16_t *) *_Atomic root[1 << HL_ROOT_BITS]; /* grows by compare-and-swap */
+    _Atomic(char *) root[1 << HL_ROOT_BITS]; /* grows by compare-and-swap */
     unsigned shift; /* log2 of the granule; set once, before the first entry */
+    _Atomic uint32_t leaf_count;
+    uint32_t leaf_tops[HL_MAX_LEAVES]; /* root entries that have a leaf */
 } hl_map;
 
 /* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
 #define HL_GLIBC_SHIFT 5
 #define HL_OTHER_SHIFT 3
 
-HL_INLINE uint16_t *hl_map_entry(hl_map *map, const void *block, unsigned shift)
+/* NULL where nothing was ever booked. Takes any address, also what is none. */
+HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned shift)
 {
-    uint64_t address = (uint64_t)(uintptr_t)block;
-    if (HL_UNLIKELY(address >> (HL_LEAF_SHIFT + HL_NODE_BITS) >= 1 << HL_ROOT_BITS))
+    uintptr_t address = (uintptr_t)block;
+    uintptr_t top = address >> HL_LEAF_SHIFT;
+    if (HL_UNLIKELY(top >= 1u << HL_ROOT_BITS))
         return NULL;
-    _Atomic(uint16_t *) *node =
-        atomic_load_explicit(&map->root[address >> (HL_LEAF_SHIFT + HL_NODE_BITS)], memory_order_relaxed);
-    if (HL_UNLIKELY(!node))
-        return NULL;
-    uint16_t *leaf = atomic_load_explicit(
-        &node[(address >> HL_LEAF_SHIFT) & ((1 << HL_NODE_BITS) - 1)], memory_order_relaxed);
+    char *leaf = atomic_load_explicit(&map->root[top], memory_order_relaxed);
     if (HL_UNLIKELY(!leaf))
         return NULL;
-    return &leaf[(address & ((1u << HL_LEAF_SHIFT) - 1)) >> shift];
+    return (uint16_t *)(void *)(leaf + ((address >> (shift - 1)) & (HL_LEAF_BYTES(shift) - 2)));
 }
 
 /*
- * An entry is the owner and, in bit 14, which half of a 32-byte granule the
+ * An entry is the owner and, in bit 15, which half of a 32-byte granule the
  * block starts in: glibc's blocks are 16-aligned, and a forked child that walks
- * the map must find them. Bit 15 is free.
+ * the map must find them. Bit 14 is free.
  */
 #define HL_ENTRY_OWNER (HL_MAX_OWNERS - 1)
 HL_INLINE uint16_t hl_entry_make(uint32_t owner, const void *block, unsigned shift)
 {
-    return (uint16_t)(shift == HL_GLIBC_SHIFT ? owner | ((uint32_t)(uintptr_t)block & 16) << 10 : owner);
+    return (uint16_t)(shift == HL_GLIBC_SHIFT ? owner | (uint32_t)((uintptr_t)block >> 4) << 15 : owner);
 }
 
 HL_INLINE void *hl_entry_block(uint16_t entry, uint64_t granule, unsigned shift)
 {
-    return (void *)(uintptr_t)(shift == HL_GLIBC_SHIFT ? granule | (entry >> 10 & 16) : granule);
+    return (void *)(uintptr_t)(shift == HL_GLIBC_SHIFT ? granule | (entry >> 15) << 4 : granule);
 }
 
-/* The same, with the leaf made where it is missing; NULL if memory is refused. */
+/* The entry, with its leaf made where it is missing; NULL if memory is refused. */
 uint16_t *hl_map_grow(hl_map *map, const void *block);
 
 /* Calls back for every live block. */
@@ -109,21 +114,30 @@ void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t
 
 /* ---- a thread ------------------------------------------------------------ */
 
-#define HL_CACHE_RECORDS 256u
+#define HL_CACHE_RECORDS 512u
 #define HL_SCOPE_DEPTH 120u
 
 /* What a slot's thread keeps for itself, outside the ledger. Stays with the slot. */
 typedef struct hl_private {
-    hl_record *cache[HL_CACHE_RECORDS]; /* by call site and scope; never NULL */
-    uint32_t scope;                     /* current scope */
-    uint32_t scope_depth;               /* counts pushes past HL_SCOPE_DEPTH too */
-    uint32_t scopes[HL_SCOPE_DEPTH];    /* those to go back to */
+    /* The kernel hands a forked child zeros here, which send it the slow way. */
+    hl_record *cache[HL_CACHE_RECORDS];           /* by call site; NULL: none yet */
+    hl_record *of_owner[HL_SIDES][HL_MAX_OWNERS]; /* an owner of that side's record here, NULL until it has one */
+    /* From here on it gets its copy. */
+    struct hl_private *next;             /* all of them; grows at the front, release */
     hl_slot *slot;
-    uint32_t slot_page;
-    struct hl_private *next;            /* all of them; grows at the front, release */
     hl_record *records[HL_RECORD_PAGES]; /* slot->record_pages as addresses */
-    uint16_t local[HL_MAX_OWNERS];       /* owner -> 1 + index of its record in this slot */
+    uint32_t slot_page;
+    uint32_t scope;                  /* current scope */
+    uint32_t scope_depth;            /* counts pushes past HL_SCOPE_DEPTH too */
+    uint32_t scopes[HL_SCOPE_DEPTH]; /* those to go back to */
+    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - 16 + 4];               /* see hl_hot for why the next lies where it does */
+    uint64_t key_bits[HL_SIDES];     /* HL_KEY(0, tag) of each side in the current scope */
 } hl_private;
+#define HL_WIPED_BYTES offsetof(hl_private, next)
+_Static_assert(HL_WIPED_BYTES % HL_PAGE_BYTES == 0, "what is wiped is whole pages");
+_Static_assert(sizeof(hl_private) % HL_PAGE_BYTES == 0, "key_bits end a page");
+
+void hl_scope_set(hl_private *own, uint32_t scope);
 
 /* Written by its own thread only. */
 typedef struct hl_self {
@@ -145,9 +159,10 @@ enum {
 };
 
 /* A page of its own: the kernel hands a forked child zeros here (MADV_WIPEONFORK). */
-typedef union hl_wiped {
+typedef struct hl_wiped {
+    char unused[HL_PAGE_BYTES - 8]; /* see hl_hot for why the word is at the end */
     _Atomic uint32_t live;
-    char page[HL_PAGE_BYTES];
+    uint32_t unused_tail;
 } hl_wiped;
 extern hl_wiped hl_wipe;
 
@@ -164,8 +179,8 @@ struct hl_core_api;
 /* Private to the process; a forked child gets its copy and starts from it. */
 typedef struct hl_process {
     hl_next next;
-    hl_map blocks;  /* of the next allocator */
-    hl_map wrapped; /* of Rust allocators that are not the next allocator */
+    hl_map glibc_blocks; /* of the next allocator where it is glibc's: 32 bytes a granule */
+    hl_map other_blocks; /* of any other allocator: 8 bytes a granule */
 
     _Atomic int state;      /* HL_FRESH ... */
     uintptr_t starter;      /* thread that is starting up */
@@ -174,6 +189,7 @@ typedef struct hl_process {
 
     char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
     hl_header *header;
+    uint32_t committed; /* pages from the first on that have memory */
     hl_owner *_Atomic owner_rows[HL_OWNER_PAGES];
     hl_module *_Atomic module_rows[HL_MODULE_PAGES];
     hl_text *_Atomic scope_rows[HL_SCOPE_PAGES];
@@ -185,6 +201,12 @@ typedef struct hl_process {
     char directory[256]; /* "" = keep the ledger in anonymous memory */
 } hl_process;
 extern hl_process hl;
+
+/* The map that the next allocator's blocks are in. */
+HL_INLINE hl_map *hl_next_map(void)
+{
+    return HL_LIKELY(hl.proven_glibc) ? &hl.glibc_blocks : &hl.other_blocks;
+}
 
 enum { HL_FRESH = 0, HL_STARTING = 1, HL_ON = 2, HL_OFF = 3 };
 
@@ -211,15 +233,17 @@ void hl_modules_at_start(void);
 hl_private *hl_slot_claim(void); /* NULL: none left */
 hl_private *hl_slot_fresh(uint32_t kind);
 hl_slot *hl_shared_begin(void);
-hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag); /* NULL: no room */
+HL_COLD hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag); /* NULL: no room */
 hl_record *hl_record_of(hl_private *own, uint32_t owner);                     /* NULL: no room */
 hl_record *hl_shared_record(uint32_t owner);
+void hl_slot_begin(hl_slot *slot, uint32_t kind);
 void hl_slot_totals(const hl_private *own, hl_totals totals[HL_SIDES]);
 hl_private *hl_thread(void); /* this thread's, claimed on first use; NULL: books to the shared slot */
 
 /* ---- book.c ---- */
 HL_COLD void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, uint64_t call_site,
                           uint32_t side, bool is_realloc);
+HL_COLD void hl_quantum_here(void); /* of this thread's slot */
 HL_COLD void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side);
 HL_COLD void hl_foreign_free(void);
 HL_COLD void hl_quantum(hl_slot *slot);
@@ -240,7 +264,15 @@ void hl_arena_each_live(void (*visit)(void *context, uint32_t owner, uint64_t by
 
 /* ---- init.c ---- */
 void hl_header_identify(void);
+bool hl_hooks_are_first(void); /* hooks.c: the program's calls of malloc come here first */
 void *hl_symbol(const char *name); /* from anywhere in the program; NULL: not there */
+
+/* Bytes of a side that went through a slot. */
+HL_INLINE hl_flow hl_slot_flow(const hl_slot *slot, uint32_t side)
+{
+    return (hl_flow){slot->flow[side].allocated_bytes + (uint64_t)slot->hot.allocated[side],
+                     slot->flow[side].freed_bytes + (uint64_t)slot->hot.freed[side]};
+}
 
 /* ---- counters -------------------------------------------------------------- */
 
@@ -258,94 +290,117 @@ HL_INLINE void hl_bump(uint64_t *counter, uint64_t by)
 #endif
 }
 
-/* Takes bytes off a budget; true when it is used up. */
-HL_INLINE bool hl_spend(int64_t *budget, uint64_t bytes)
+/* The same for what is left of a quantum; true when it is used up. */
+HL_INLINE bool hl_spend(int64_t *left, uint64_t bytes)
 {
 #if defined(__x86_64__)
-    bool negative;
-    __asm__("subq %2, %0" : "+m"(*budget), "=@ccs"(negative) : "er"(bytes));
-    return negative;
+    bool used_up;
+    __asm__("addq %2, %0" : "+m"(*left), "=@ccns"(used_up) : "er"(bytes));
+    return used_up;
 #else
-    return __atomic_sub_fetch(budget, (int64_t)bytes, __ATOMIC_RELAXED) < 0;
+    return __atomic_add_fetch(left, (int64_t)bytes, __ATOMIC_RELAXED) >= 0;
 #endif
 }
 
+/* See HL_SIZE_BUCKETS. */
 HL_INLINE unsigned hl_size_bucket(uint64_t bytes)
 {
-    unsigned shift = 64 - HL_SIZE_BITS - (unsigned)__builtin_clzll(bytes | ((1u << HL_SIZE_BITS) - 1));
-    uint64_t bucket = ((uint64_t)shift << (HL_SIZE_BITS - 1)) + (bytes >> shift);
+    if (HL_LIKELY(bytes < HL_LINEAR_SIZES))
+        return (unsigned)bytes >> HL_LINEAR_SHIFT;
+    unsigned shift = 63 - HL_SIZE_BITS + 1 - (unsigned)__builtin_clzll(bytes);
+    uint64_t bucket = ((uint64_t)shift << (HL_SIZE_BITS - 1)) + (bytes >> shift) + HL_LINEAR_EXTRA;
     return bucket < HL_SIZE_BUCKETS ? (unsigned)bucket : HL_SIZE_BUCKETS - 1;
 }
 
-HL_INLINE unsigned hl_cache_index(uint64_t call_site, uint32_t tag)
+/*
+ * A cached record has one of two places. The fast path looks at the first
+ * alone; call sites that share it find their second on the slow one.
+ */
+HL_INLINE unsigned hl_cache_first(uint64_t call_site)
 {
-    return (unsigned)(call_site ^ (call_site >> 8) ^ tag ^ (tag >> 28)) % HL_CACHE_RECORDS;
+    return (unsigned)call_site % HL_CACHE_RECORDS;
 }
 
-/* Usable bytes of a block of glibc's, from its chunk header (malloc/malloc.c, chunksize). */
+HL_INLINE unsigned hl_cache_second(uint64_t key)
+{
+    return (unsigned)(key >> 7 ^ key >> 16 ^ key >> 48) % HL_CACHE_RECORDS;
+}
+
+/*
+ * Sizes of glibc's blocks, from the chunk header (malloc/malloc.c, chunksize):
+ * usable bytes, and the same in two steps for the fast path, where a block
+ * that is mapped by itself goes the slow way.
+ */
 HL_INLINE uint64_t hl_glibc_usable(const void *block)
 {
     uint64_t size = ((const uint64_t *)block)[-1];
-    return (size & ~7ull) - ((size & 2) ? 16 : 8);
+    return (size & ~7ull) - 4 * (size & 2) - 8;
 }
+
+HL_INLINE bool hl_glibc_mapped(const void *block)
+{
+    return HL_UNLIKELY(((const uint64_t *)block)[-1] & 2);
+}
+
+HL_INLINE uint64_t hl_glibc_inside(const void *block)
+{
+    return (((const uint64_t *)block)[-1] & ~7ull) - 8;
+}
+
+/*
+ * The two fast paths say what is left to do, and the hooks do it in a tail
+ * call: a function whose last act may be a slow call saves no register on its
+ * fast way.
+ */
+enum {
+    HL_BOOKED = 0,
+    HL_SLOW = 1,    /* nothing is booked yet: hl_book_slow, hl_unbook_slow */
+    HL_QUANTUM_UP = 2, /* booked; hl_quantum is due */
+};
 
 /*
  * Books a block that its allocator has just given out. `bytes` is what the
  * side counts; the block must not be visible to anybody else yet.
  */
-HL_INLINE void hl_book(hl_map *map, unsigned shift, void *block, uint64_t bytes, uint64_t requested,
-                       uint64_t call_site, uint32_t side, bool is_realloc)
+HL_INLINE int hl_book(const hl_map *map, unsigned shift, void *block, uint64_t bytes, uint64_t requested,
+                      uint64_t call_site, uint32_t side)
 {
-    hl_slot *slot = hl_me.slot;
     uint16_t *entry = hl_map_entry(map, block, shift);
-    if (HL_UNLIKELY(!slot || !entry)) {
-        hl_book_slow(map, block, bytes, requested, call_site, side, is_realloc);
-        return;
-    }
-    hl_private *own = hl_me.own;
-    uint32_t tag = HL_TAG(side, own->scope);
-    hl_record *record = own->cache[hl_cache_index(call_site, tag)];
-    if (HL_UNLIKELY(record->call_site != call_site || record->tag != tag)) {
-        record = hl_record_find(own, call_site, tag);
-        if (HL_UNLIKELY(!record)) {
-            hl_book_slow(map, block, bytes, requested, call_site, side, is_realloc);
-            return;
-        }
-    }
+    hl_slot *slot = hl_me.slot;
+    if (HL_UNLIKELY(!entry) || HL_UNLIKELY(!slot))
+        return HL_SLOW;
+    const hl_private *own = hl_me.own;
+    hl_record *record = own->cache[hl_cache_first(call_site)];
+    if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != (call_site ^ own->key_bits[side])))
+        return HL_SLOW;
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
     hl_bump(&record->requested_bytes, requested);
-    if (is_realloc)
-        hl_bump(&record->reallocs, 1);
     *entry = hl_entry_make(record->owner, block, shift);
-    hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
-    hl_bump(&slot->flow[side].allocated_bytes, bytes);
-    if (HL_UNLIKELY(requested > slot->longest[side]))
-        slot->longest[side] = requested;
-    if (HL_UNLIKELY(hl_spend(&slot->budget, bytes)))
-        hl_quantum(slot);
+    if (HL_LIKELY(requested < HL_LINEAR_SIZES))
+        hl_bump(&slot->sizes[side][requested >> HL_LINEAR_SHIFT], 1);
+    else
+        hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
+    if (HL_UNLIKELY(requested > slot->hot.longest[side]))
+        slot->hot.longest[side] = requested;
+    return HL_UNLIKELY(hl_spend(&slot->hot.allocated[side], bytes)) ? HL_QUANTUM_UP : HL_BOOKED;
 }
 
 /* Books the free of a block whose entry named `owner`. `side` is the caller's. */
-HL_INLINE void hl_unbook(uint32_t owner, uint64_t bytes, uint32_t side)
+HL_INLINE int hl_unbook(uint32_t owner, uint64_t bytes, uint32_t side)
 {
     hl_slot *slot = hl_me.slot;
-    hl_private *own = hl_me.own;
-    uint32_t local;
-    if (HL_UNLIKELY(!slot) || HL_UNLIKELY(!(local = own->local[owner]))) {
-        hl_unbook_slow(owner, bytes, side);
-        return;
-    }
-    local--;
-    hl_record *record = own->records[local / HL_RECORDS_PER_PAGE] + local % HL_RECORDS_PER_PAGE;
-    uint32_t owner_side = HL_TAG_SIDE(record->tag);
+    hl_record *record;
+    if (HL_UNLIKELY(!slot) || HL_UNLIKELY(!(record = hl_me.own->of_owner[side][owner])))
+        return HL_SLOW;
     hl_bump(&record->freed_bytes, bytes);
     hl_bump(&record->freed_blocks, 1);
-    hl_bump(&slot->flow[owner_side].freed_bytes, bytes);
-    if (HL_UNLIKELY(owner_side != side))
-        hl_bump(&slot->crossed_frees, 1);
-    if (HL_UNLIKELY(hl_spend(&slot->budget, bytes)))
-        hl_quantum(slot);
+    return HL_UNLIKELY(hl_spend(&slot->hot.freed[side], bytes)) ? HL_QUANTUM_UP : HL_BOOKED;
 }
+
+/* The same with what is left done, for where speed matters less. */
+void hl_unbook_fully(uint32_t owner, uint64_t bytes, uint32_t side);
+
+#pragma GCC visibility pop
 
 #endif

@@ -33,7 +33,7 @@ static void add_rust_records(const hl_slot *slot)
         const hl_record *record = number ? hl_page_address(number) : NULL;
         for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
             uint32_t owner = __atomic_load_n(&record->owner, __ATOMIC_ACQUIRE);
-            if (!owner || owner >= HL_MAX_OWNERS || HL_TAG_SIDE(record->tag) != HL_SIDE_RUST)
+            if (!owner || owner >= HL_MAX_OWNERS || HL_KEY_SIDE(record->key) != HL_SIDE_RUST)
                 continue;
             rust_before_fork[owner].bytes += record->allocated_bytes - record->freed_bytes;
             rust_before_fork[owner].blocks += record->allocated_blocks - record->freed_blocks;
@@ -63,18 +63,20 @@ void hl_fork_parent(void)
 
 /* ---- in the child: what it inherited ---- */
 
-static void add_block(void *context, void *block, uint32_t owner)
+static void add_glibc_block(void *context, void *block, uint32_t owner)
 {
     live_sum *sum = (live_sum *)context + owner;
-    sum->bytes += hl.proven_glibc ? hl_glibc_usable(block) : hl.next.malloc_usable_size(block);
+    sum->bytes += hl_glibc_usable(block);
     sum->blocks++;
 }
 
-/* A wrapped allocator's blocks have no size that we could ask for. */
-static void add_wrapped_block(void *context, void *block, uint32_t owner)
+/* Where the next allocator is glibc's, these are blocks of which only Rust knows the size. */
+static void add_other_block(void *context, void *block, uint32_t owner)
 {
-    (void)block;
-    ((live_sum *)context)[owner].blocks++;
+    live_sum *sum = (live_sum *)context + owner;
+    if (!hl.proven_glibc)
+        sum->bytes += hl.next.malloc_usable_size(block);
+    sum->blocks++;
 }
 
 static void add_arena_block(void *context, uint32_t owner, uint64_t bytes)
@@ -93,10 +95,10 @@ static bool book_inherited(void)
             hl_release(sums, SUM_BYTES);
         return false;
     }
-    hl_map_each(&hl.blocks, add_block, sums);
-    hl_map_each(&hl.wrapped, add_wrapped_block, sums);
+    hl_map_each(&hl.glibc_blocks, add_glibc_block, sums);
+    hl_map_each(&hl.other_blocks, add_other_block, sums);
     hl_arena_each_live(add_arena_block, sums);
-    for (uint32_t owner = 1; owner < HL_MAX_OWNERS; owner++) {
+    for (uint32_t owner = 1; owner < hl.header->owner_count && owner < HL_MAX_OWNERS; owner++) {
         if (!sums[owner].blocks)
             continue;
         if (rust_noted && rust_before_fork[owner].blocks == sums[owner].blocks)
@@ -107,7 +109,7 @@ static bool book_inherited(void)
         record->allocated_bytes += sums[owner].bytes;
         record->allocated_blocks += sums[owner].blocks;
         record->requested_bytes += sums[owner].bytes;
-        own->slot->flow[HL_TAG_SIDE(record->tag)].allocated_bytes += sums[owner].bytes;
+        own->slot->flow[HL_KEY_SIDE(record->key)].allocated_bytes += sums[owner].bytes;
     }
     hl_release(sums, SUM_BYTES);
     hl_quantum(own->slot);
@@ -161,7 +163,7 @@ static bool copy_tables(const inheritance *old)
     header->next_allocator = from->next_allocator;
     header->granule_shift = from->granule_shift;
     header->hooks = from->hooks;
-    header->flags |= (from->flags & HL_FLAG_PRELOAD) | HL_FLAG_FORKED;
+    header->flags |= (from->flags & (HL_FLAG_PRELOAD | HL_FLAG_BYPASSED)) | HL_FLAG_FORKED;
     header->exe = copy_text(old, from->exe);
     header->args = copy_text(old, from->args);
     if (!copy_table(old, from->owner_pages, (void *_Atomic *)hl.owner_rows, header->owner_pages, HL_OWNER_PAGES) ||
@@ -204,7 +206,7 @@ static void restore_scopes(const inheritance *old)
     hl_private *own = old->scope_depth ? hl_thread() : NULL;
     if (!own)
         return;
-    own->scope = old->scope;
+    hl_scope_set(own, old->scope);
     own->scope_depth = old->scope_depth;
     for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
         own->scopes[i] = old->scopes[i];

@@ -16,40 +16,131 @@ HL_INLINE uint64_t usable(uint32_t live, void *block)
     return HL_LIKELY(live == HL_LIVE_GLIBC) ? hl_glibc_usable(block) : hl.next.malloc_usable_size(block);
 }
 
-HL_INLINE unsigned shift_of(uint32_t live)
+/* ---- booking what the next allocator gave ---- */
+
+static HL_COLD void *book_slow(void *block, size_t requested, uint64_t site)
 {
-    return HL_LIKELY(live == HL_LIVE_GLIBC) ? HL_GLIBC_SHIFT : HL_OTHER_SHIFT;
+    if (block && hl_ready())
+        hl_book_slow(hl_next_map(), block, usable(live_now(), block), requested, site, HL_SIDE_C, false);
+    return block;
+}
+
+static HL_COLD void *quantum_after(void *block)
+{
+    hl_quantum_here();
+    return block;
+}
+
+/* Every slow call is a tail call, so nothing is saved on the way to it. NULL has no entry: slow. */
+static __attribute__((noinline, used)) void *book_glibc(void *block, size_t requested, uint64_t site)
+{
+    if (HL_UNLIKELY(!hl_map_entry(&hl.glibc_blocks, block, HL_GLIBC_SHIFT)) || hl_glibc_mapped(block))
+        return book_slow(block, requested, site);
+    int left = hl_book(&hl.glibc_blocks, HL_GLIBC_SHIFT, block, hl_glibc_inside(block), requested, site, HL_SIDE_C);
+    if (HL_LIKELY(left == HL_BOOKED))
+        return block;
+    return left == HL_SLOW ? book_slow(block, requested, site) : quantum_after(block);
+}
+
+static void *book_other(void *block, size_t requested, uint64_t site)
+{
+    if (HL_UNLIKELY(!block))
+        return NULL;
+    int left = hl_book(&hl.other_blocks, HL_OTHER_SHIFT, block, hl.next.malloc_usable_size(block), requested, site,
+                       HL_SIDE_C);
+    if (HL_LIKELY(left == HL_BOOKED))
+        return block;
+    return left == HL_SLOW ? book_slow(block, requested, site) : quantum_after(block);
 }
 
 HL_INLINE void *book(uint32_t live, void *block, size_t requested, uint64_t site)
 {
-    if (HL_LIKELY(block != NULL))
-        hl_book(&hl.blocks, shift_of(live), block, usable(live, block), requested, site, HL_SIDE_C, false);
-    return block;
+    return HL_LIKELY(live == HL_LIVE_GLIBC) ? book_glibc(block, requested, site) : book_other(block, requested, site);
 }
 
-/* Not the next allocator's block, and the caller is done with it here. */
-static HL_COLD bool ends_here(void *block)
+/* ---- releasing: the block's free is booked before its address can be given to anybody else ---- */
+
+static HL_COLD void free_unbooked(void *block);
+static HL_COLD void release_other(void *block);
+static HL_COLD void release_fully(void *block);
+
+static HL_COLD void release_slow(void *block)
+{
+    if (!block)
+        return;
+    if (live_now() == HL_LIVE_OTHER) {
+        release_other(block);
+        return;
+    }
+    release_fully(block);
+}
+
+/* Nothing was booked yet. */
+static HL_COLD void release_fully(void *block)
 {
     if (hl_arena_owns(block)) {
         hl_arena_free(block);
-        return true;
-    }
-    hl_foreign_free();
-    return false;
-}
-
-HL_INLINE void release(uint32_t live, void *block)
-{
-    uint16_t *entry = hl_map_entry(&hl.blocks, block, shift_of(live));
-    uint32_t owner = HL_LIKELY(entry != NULL) ? *entry & HL_ENTRY_OWNER : 0;
-    if (HL_LIKELY(owner != 0)) {
-        *entry = 0;
-        hl_unbook(owner, usable(live, block), HL_SIDE_C);
-    } else if (ends_here(block)) {
         return;
     }
+    if (!hl_ready()) {
+        free_unbooked(block);
+        return;
+    }
+    uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
+    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    if (owner) {
+        *entry = 0;
+        hl_unbook_slow(owner, usable(live_now(), block), HL_SIDE_C);
+    } else {
+        hl_foreign_free();
+    }
     hl.next.free(block);
+}
+
+static HL_COLD void release_after_quantum(void *block)
+{
+    hl_quantum_here();
+    hl.next.free(block);
+}
+
+static HL_COLD void release_other(void *block)
+{
+    uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
+    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    int left = owner ? hl_unbook(owner, hl.next.malloc_usable_size(block), HL_SIDE_C) : HL_SLOW;
+    if (HL_UNLIKELY(left == HL_SLOW)) {
+        release_fully(block);
+        return;
+    }
+    *entry = 0;
+    if (HL_LIKELY(left == HL_BOOKED))
+        hl.next.free(block);
+    else
+        release_after_quantum(block);
+}
+
+/*
+ * Needs no start-up and no look at whether there are books: without them there
+ * is no entry, NULL has none either, and a forked child has no record.
+ */
+HL_INLINE void release(void *block)
+{
+    uint16_t *entry = hl_map_entry(&hl.glibc_blocks, block, HL_GLIBC_SHIFT);
+    uint32_t owner;
+    if (HL_UNLIKELY(!entry) || HL_UNLIKELY(!(owner = *entry & HL_ENTRY_OWNER)) || hl_glibc_mapped(block)) {
+        release_slow(block);
+        return;
+    }
+    int left = hl_unbook(owner, hl_glibc_inside(block), HL_SIDE_C);
+    if (HL_UNLIKELY(left == HL_SLOW)) {
+        release_slow(block);
+        return;
+    }
+    *entry = 0;
+    if (HL_LIKELY(left == HL_BOOKED))
+        hl.next.free(block);
+    else
+        release_after_quantum(block);
 }
 
 /* ---- before there are books, without them, and where somebody else keeps them ---- */
@@ -119,7 +210,7 @@ static HL_COLD void free_unbooked(void *block)
 
 /* ---- with the call site given ---- */
 
-static __attribute__((noinline)) void *malloc_other(size_t bytes, uint64_t site)
+static __attribute__((noinline, used)) void *malloc_other(size_t bytes, uint64_t site)
 {
     if (!hl_ready())
         return malloc_unbooked(bytes, site);
@@ -141,24 +232,9 @@ HL_INLINE void *calloc_at(size_t count, size_t bytes, uint64_t site)
     return book(live_now(), hl.next.calloc(count, bytes), count * bytes, site);
 }
 
-static __attribute__((noinline)) void free_other(void *block)
-{
-    if (hl_ready())
-        release(live_now(), block);
-    else if (hl_arena_owns(block))
-        hl_arena_free(block);
-    else
-        free_unbooked(block);
-}
-
 HL_INLINE void free_at(void *block)
 {
-    if (HL_UNLIKELY(!block))
-        return;
-    if (HL_UNLIKELY(live_now() != HL_LIVE_GLIBC))
-        free_other(block);
-    else
-        release(HL_LIVE_GLIBC, block);
+    release(block);
 }
 
 /*
@@ -167,7 +243,7 @@ HL_INLINE void free_at(void *block)
  */
 static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t site)
 {
-    uint16_t *entry = hl_map_entry(&hl.blocks, block, shift_of(live));
+    uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
     uint32_t owner = before & HL_ENTRY_OWNER;
     if (HL_UNLIKELY(!owner) && hl_arena_owns(block))
@@ -182,11 +258,11 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
         return NULL;
     }
     if (owner)
-        hl_unbook(owner, freed, HL_SIDE_C);
+        hl_unbook_fully(owner, freed, HL_SIDE_C);
     else
         hl_foreign_free();
     if (moved)
-        hl_book(&hl.blocks, shift_of(live), moved, usable(live, moved), bytes, site, HL_SIDE_C, owner != 0);
+        hl_book_slow(hl_next_map(), moved, usable(live, moved), bytes, site, HL_SIDE_C, owner != 0);
     return moved;
 }
 
@@ -309,10 +385,47 @@ size_t hl_do_malloc_usable_size(void *block)
 
 /* ---- exported ---- */
 
+#if defined(__x86_64__)
+
+#if defined(__CET__)
+#define ENTRY_MARK "endbr64\n\t"
+#else
+#define ENTRY_MARK ""
+#endif
+
+/*
+ * malloc_at by hand: the one value that has to outlive the call of the next
+ * allocator lies on the stack for it, and nothing else is saved.
+ */
+EXPORT __attribute__((naked)) void *malloc(size_t bytes __attribute__((unused)))
+{
+    __asm__(ENTRY_MARK
+            "cmpl %[glibc], hl_wipe + %c[live](%%rip)\n\t"
+            "jne 1f\n\t"
+            "push %%rdi\n\t"
+            ".cfi_adjust_cfa_offset 8\n\t"
+            "call *hl + %c[next](%%rip)\n\t"
+            "pop %%rsi\n\t"
+            ".cfi_adjust_cfa_offset -8\n\t"
+            "mov %%rax, %%rdi\n\t"
+            "mov (%%rsp), %%rdx\n\t"
+            "jmp book_glibc\n"
+            "1:\n\t"
+            "mov (%%rsp), %%rsi\n\t"
+            "jmp malloc_other"
+            :
+            : [glibc] "i"(HL_LIVE_GLIBC), [live] "i"(offsetof(hl_wiped, live)),
+              [next] "i"(offsetof(hl_process, next.malloc)));
+}
+
+#else
+
 EXPORT void *malloc(size_t bytes)
 {
     return malloc_at(bytes, HL_CALLER());
 }
+
+#endif
 
 EXPORT void *calloc(size_t count, size_t bytes)
 {
@@ -380,6 +493,12 @@ EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
     free_at(block);
 }
 
+bool hl_hooks_are_first(void)
+{
+    void *first = hl_symbol("malloc");
+    return !first || first == (void *)(uintptr_t)malloc;
+}
+
 /* For the core of a crate in this process. */
 EXPORT const hl_core_api *hl_preload_core(void);
 EXPORT const hl_core_api *hl_preload_core(void)
@@ -397,7 +516,11 @@ EXPORT const hl_core_api *hl_preload_core(void)
         HL_CORE_PROCEDURES(FIELD)
 #undef FIELD
     };
-    return hl_ready() ? &core : NULL;
+    if (!hl_ready())
+        return NULL;
+    /* Whoever stands in front of us sends everything on. */
+    __atomic_fetch_and(&hl.header->flags, ~(uint32_t)HL_FLAG_BYPASSED, __ATOMIC_RELAXED);
+    return &core;
 }
 
 #endif

@@ -231,22 +231,24 @@ static bool begin_ledger(void)
         return false;
     hl_header *header = hl.header;
     hl_header_identify();
+#if defined(HL_PRELOAD)
+    header->flags |= HL_FLAG_PRELOAD | (hl_hooks_are_first() ? 0 : HL_FLAG_BYPASSED);
+#endif
     header->next_allocator = hl.proven_glibc ? HL_NEXT_GLIBC : HL_NEXT_OTHER;
-    header->granule_shift = hl.blocks.shift;
+    header->granule_shift = hl_next_map()->shift;
 #if defined(HL_INTERPOSE)
     header->hooks |= HL_HOOKS_C;
-#endif
-#if defined(HL_PRELOAD)
-    header->flags |= HL_FLAG_PRELOAD;
 #endif
     note_program();
     hl_modules_at_start();
     return hl_owners_begin() && hl_shared_begin();
 }
 
+/* Where the kernel does not. */
 static void wipe_after_fork(void)
 {
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
+    hl_me.slot = NULL;
 }
 
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
@@ -290,8 +292,8 @@ static int start(void)
     if (hl.delegate)
         return HL_OFF;
     hl.proven_glibc = is_glibc();
-    hl.blocks.shift = hl.proven_glibc ? HL_GLIBC_SHIFT : HL_OTHER_SHIFT;
-    hl.wrapped.shift = HL_OTHER_SHIFT;
+    hl.glibc_blocks.shift = HL_GLIBC_SHIFT;
+    hl.other_blocks.shift = HL_OTHER_SHIFT;
     if (!read_environment() || !begin_ledger())
         return HL_OFF;
     watch_forks();
@@ -302,6 +304,14 @@ static int start(void)
     __atomic_store_n(&hl.header->state, HL_STATE_READY, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
     return HL_ON;
 }
+
+#if defined(HL_PRELOAD)
+/* A program that never allocates has a ledger too: that it held nothing is worth knowing. */
+__attribute__((constructor)) static void begin(void)
+{
+    hl_ready();
+}
+#endif
 
 static void go_live(void)
 {
@@ -321,12 +331,8 @@ static bool wait_for_starter(void)
     return atomic_load_explicit(&hl_wipe.live, memory_order_acquire) != HL_LIVE_NOT;
 }
 
-bool hl_ready(void)
+static bool start_up(void)
 {
-    if (!relocated)
-        return false;
-    if (atomic_load_explicit(&hl_wipe.live, memory_order_relaxed) != HL_LIVE_NOT)
-        return true;
     int state = atomic_load_explicit(&hl.state, memory_order_acquire);
     if (state == HL_OFF)
         return false;
@@ -336,14 +342,30 @@ bool hl_ready(void)
     bool forked = state == HL_ON;
     if (!atomic_compare_exchange_strong_explicit(&hl.state, &state, HL_STARTING, memory_order_acq_rel,
                                                  memory_order_acquire))
-        return hl_ready();
+        return start_up();
     hl.starter = me;
     hl.starter_pid = hl_getpid();
-    int error = errno;
     int now = forked ? (hl_fork_child() ? HL_ON : HL_OFF) : start();
     if (now == HL_ON)
         go_live();
-    errno = error;
     atomic_store_explicit(&hl.state, now, memory_order_release); /* pairs with the loads above */
     return now == HL_ON;
+}
+
+bool hl_ready(void)
+{
+    if (!relocated)
+        return false;
+    if (HL_LIKELY(live_now() != HL_LIVE_NOT))
+        return true;
+    if (atomic_load_explicit(&hl.state, memory_order_acquire) == HL_OFF)
+        return false;
+    /* A handler that allocated, or jumped away, in the middle would find half a start. */
+    uint64_t all = ~0ull, before = 0;
+    int error = errno;
+    HL_SYS4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, sizeof all);
+    bool ready = start_up();
+    HL_SYS4(SYS_rt_sigprocmask, 2, &before, NULL, sizeof before);
+    errno = error;
+    return ready;
 }

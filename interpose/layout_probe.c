@@ -26,6 +26,7 @@ void hl_layout_probe(void)
     FACT(const.FLAG_FORKED, HL_FLAG_FORKED);
     FACT(const.FLAG_PRELOAD, HL_FLAG_PRELOAD);
     FACT(const.FLAG_DETACHED, HL_FLAG_DETACHED);
+    FACT(const.FLAG_BYPASSED, HL_FLAG_BYPASSED);
     FACT(const.OWNER_SITE, HL_OWNER_SITE);
     FACT(const.OWNER_OVERFLOW, HL_OWNER_OVERFLOW);
     FACT(const.OWNER_CHARGE, HL_OWNER_CHARGE);
@@ -43,6 +44,9 @@ void hl_layout_probe(void)
     FACT(const.RECORDS_PER_PAGE, HL_RECORDS_PER_PAGE);
     FACT(const.RECORD_PAGES, HL_RECORD_PAGES);
     FACT(const.BUILD_ID_BYTES, HL_BUILD_ID_BYTES);
+    FACT(const.LINEAR_SIZES, HL_LINEAR_SIZES);
+    FACT(const.LINEAR_SHIFT, HL_LINEAR_SHIFT);
+    FACT(const.LINEAR_EXTRA, HL_LINEAR_EXTRA);
     FACT(const.SIZE_BITS, HL_SIZE_BITS);
     FACT(const.SIZE_BUCKETS, HL_SIZE_BUCKETS);
 
@@ -57,9 +61,9 @@ void hl_layout_probe(void)
     FIELD(hl_record, freed_bytes);
     FIELD(hl_record, freed_blocks);
     FIELD(hl_record, reallocs);
-    FIELD(hl_record, call_site);
-    FIELD(hl_record, tag);
+    FIELD(hl_record, key);
     FIELD(hl_record, owner);
+    FIELD(hl_record, reserved);
 
     BYTES(hl_owner);
     FIELD(hl_owner, call_site);
@@ -93,23 +97,28 @@ void hl_layout_probe(void)
     FIELD(hl_totals, freed_blocks);
     FIELD(hl_totals, reallocs);
 
+    BYTES(hl_hot);
+    FIELD(hl_hot, allocated);
+    FIELD(hl_hot, freed);
+    FIELD(hl_hot, longest);
+    FIELD(hl_hot, unused);
+
     BYTES(hl_slot);
     FIELD(hl_slot, tid);
     FIELD(hl_slot, kind);
     FIELD(hl_slot, next);
     FIELD(hl_slot, generation);
     FIELD(hl_slot, flow);
-    FIELD(hl_slot, budget);
     FIELD(hl_slot, published);
     FIELD(hl_slot, foreign_frees);
     FIELD(hl_slot, crossed_frees);
-    FIELD(hl_slot, longest);
     FIELD(hl_slot, record_count);
     FIELD(hl_slot, reserved);
     FIELD(hl_slot, ended);
-    FIELD(hl_slot, reserved2);
     FIELD(hl_slot, record_pages);
     FIELD(hl_slot, sizes);
+    FIELD(hl_slot, reserved2);
+    FIELD(hl_slot, hot);
 
     BYTES(hl_header);
     FIELD(hl_header, magic);

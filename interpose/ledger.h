@@ -62,6 +62,7 @@ enum {
     HL_FLAG_FORKED = 1,   /* began with what a forked parent had live */
     HL_FLAG_PRELOAD = 2,  /* kept by the preload library, not by a linked crate */
     HL_FLAG_DETACHED = 4, /* kept in anonymous memory: nobody outside can read it */
+    HL_FLAG_BYPASSED = 8, /* the program's malloc is another library's that does not come to us */
 };
 
 /* hl_owner.kind */
@@ -91,7 +92,7 @@ enum {
 #define HL_MODULE_PAGES 64u
 #define HL_SCOPES_PER_PAGE 512u
 #define HL_SCOPE_PAGES 16u
-#define HL_RECORDS_PER_PAGE 64u
+#define HL_RECORDS_PER_PAGE 64u /* the last one unused, but in the shared slot: see hl_hot */
 #define HL_RECORD_PAGES (HL_MAX_OWNERS / HL_RECORDS_PER_PAGE)
 #define HL_MAX_SCOPES (HL_SCOPES_PER_PAGE * HL_SCOPE_PAGES)
 #define HL_MAX_MODULES (HL_MODULES_PER_PAGE * HL_MODULE_PAGES)
@@ -99,12 +100,15 @@ enum {
 #define HL_BUILD_ID_BYTES 32u
 
 /*
- * Size histogram: 32 sub-buckets a power of two, as in hdrhistogram with one
- * significant digit, so that it converts without loss (2^40 - 1 and above
- * share the last bucket).
+ * Size histogram: 8 bytes a bucket below 1 KiB; above, 16 buckets a power of
+ * two, as in hdrhistogram with one significant digit, so that it converts
+ * without loss (2^40 - 1 and above share the last bucket).
  */
+#define HL_LINEAR_SIZES 1024u
+#define HL_LINEAR_SHIFT 3u
+#define HL_LINEAR_EXTRA 16u /* buckets more below 1 KiB than hdrhistogram has there */
 #define HL_SIZE_BITS 5u
-#define HL_SIZE_BUCKETS 592u
+#define HL_SIZE_BUCKETS 608u
 
 /* A length-counted text: a path, a name, the command line with its NULs. */
 typedef struct hl_text {
@@ -120,10 +124,15 @@ typedef struct hl_record {
     uint64_t freed_bytes;
     uint64_t freed_blocks;
     uint64_t reallocs;
-    uint64_t call_site; /* copied from the owner: makes one load of a record enough to know it */
-    uint32_t tag;       /* copied from the owner */
-    uint32_t owner;     /* release, last: 0 = not complete yet */
+    uint64_t key;   /* the owner's call site and tag in one: makes one comparison enough */
+    uint32_t owner; /* release, last: 0 = not complete yet */
+    uint32_t reserved;
 } hl_record;
+
+/* Addresses end below bit 48 on both machines; a tag has 14 bits that matter. */
+#define HL_KEY(call_site, tag) \
+    ((uint64_t)(call_site) ^ ((uint64_t)HL_TAG_SIDE(tag) << 63 | (uint64_t)HL_TAG_SCOPE(tag) << 48))
+#define HL_KEY_SIDE(key) ((uint32_t)((key) >> 63))
 
 /* An owner's tag: its scope, and its side in the top bit. */
 #define HL_TAG(side, scope) (((uint32_t)(side) << 31) | (uint32_t)(scope))
@@ -170,24 +179,41 @@ typedef struct hl_totals {
     uint64_t reallocs;
 } hl_totals;
 
+/*
+ * What a slot's thread touches at every booking: one cache line, the last of
+ * the slot's pages. The last record of a page of records is left unused, so
+ * that no record shares the low 12 bits of its address with this line: the
+ * processor holds a load back behind an earlier store 4 KiB apart, which more
+ * than doubles the cost of a booking.
+ */
+typedef struct hl_hot {
+    /*
+     * Bytes of this quantum, counted up from -HL_QUANTUM: the sign tells when
+     * it is used up. A side's flow is hl_slot.flow plus this.
+     */
+    int64_t allocated[HL_SIDES];
+    int64_t freed[HL_SIDES];
+    uint64_t longest[HL_SIDES]; /* largest request */
+    uint64_t unused[2];         /* hl_wipe.live lies at these address bits */
+} hl_hot;
+
 /* Three pages. All fields are written by the slot's thread; `shared` slots by atomic adds. */
 typedef struct hl_slot {
     uint32_t tid;        /* release, by compare-and-swap from a dead thread's */
     uint32_t kind;
     uint32_t next;       /* page of the next slot, 0 = last; release */
     uint32_t generation; /* threads that have had this slot */
-    hl_flow flow[HL_SIDES];
-    int64_t budget;      /* bytes left of this quantum */
+    hl_flow flow[HL_SIDES];      /* HL_QUANTUM more than what came before this quantum */
     int64_t published[HL_SIDES]; /* what of flow is in hl_header.live already */
     uint64_t foreign_frees;
     uint64_t crossed_frees; /* blocks of one side freed by the other */
-    uint64_t longest[HL_SIDES]; /* largest request */
     uint32_t record_count;  /* identifiers handed out; some may not be complete */
     uint32_t reserved;
     hl_totals ended[HL_SIDES]; /* what threads that had this slot before booked in it */
-    uint64_t reserved2[8];
     uint32_t record_pages[HL_RECORD_PAGES]; /* release */
     uint64_t sizes[HL_SIDES][HL_SIZE_BUCKETS]; /* requests by size */
+    uint64_t reserved2[161];
+    hl_hot hot;
 } hl_slot;
 
 #define HL_SLOT_PAGES 3u
@@ -256,7 +282,8 @@ _Static_assert(sizeof(hl_record) == 64, "a record is one cache line");
 _Static_assert(sizeof(hl_owner) == HL_PAGE_BYTES / HL_OWNERS_PER_PAGE, "owners fill a page");
 _Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "modules fill a page");
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
-_Static_assert(sizeof(hl_slot) <= HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fits its pages");
+_Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");
+_Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages, its hot line last");
 _Static_assert(sizeof(hl_header) <= HL_HEADER_PAGES * HL_PAGE_BYTES, "the header fits its pages");
 
 #endif

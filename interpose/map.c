@@ -3,67 +3,83 @@
  */
 #include "core.h"
 
-#define NODE_ENTRIES (1u << HL_NODE_BITS)
-
-static size_t leaf_entries(const hl_map *map)
+/* Makes the leaf or finds it; NULL if memory is refused. */
+static char *grow_leaf(hl_map *map, uintptr_t top)
 {
-    return (size_t)1 << (HL_LEAF_SHIFT - map->shift);
-}
-
-/* The uppermost level's reserve. */
-static void *reserve_once(void *_Atomic *place, size_t bytes)
-{
-    void *there = atomic_load_explicit(place, memory_order_acquire);
+    char *there = atomic_load_explicit(&map->root[top], memory_order_acquire);
     if (there)
         return there;
-    void *mine = hl_reserve(bytes);
+    char *mine = hl_reserve(HL_LEAF_BYTES(map->shift));
     if (!mine)
         return NULL;
-    if (atomic_compare_exchange_strong_explicit(place, &there, mine, memory_order_acq_rel,
-                                                memory_order_acquire))
-        return mine;
-    hl_release(mine, bytes);
-    return there;
+    if (!atomic_compare_exchange_strong_explicit(&map->root[top], &there, mine, memory_order_acq_rel,
+                                                 memory_order_acquire)) {
+        hl_release(mine, HL_LEAF_BYTES(map->shift));
+        return there;
+    }
+    uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
+    if (index < HL_MAX_LEAVES)
+        map->leaf_tops[index] = (uint32_t)top;
+    return mine;
 }
 
 uint16_t *hl_map_grow(hl_map *map, const void *block)
 {
-    uint64_t address = (uint64_t)(uintptr_t)block;
-    uint64_t top = address >> (HL_LEAF_SHIFT + HL_NODE_BITS);
-    if (top >= 1u << HL_ROOT_BITS)
+    uintptr_t top = (uintptr_t)block >> HL_LEAF_SHIFT;
+    if (top >= 1u << HL_ROOT_BITS || !grow_leaf(map, top))
         return NULL;
-    _Atomic(uint16_t *) *node = reserve_once((void *_Atomic *)&map->root[top], NODE_ENTRIES * sizeof *node);
-    if (!node)
-        return NULL;
-    uint16_t *leaf = reserve_once((void *_Atomic *)&node[(address >> HL_LEAF_SHIFT) & (NODE_ENTRIES - 1)],
-                                  leaf_entries(map) * sizeof *leaf);
-    return leaf ? hl_map_entry(map, block, map->shift) : NULL;
+    return hl_map_entry(map, block, map->shift);
 }
 
-static void each_in_leaf(const hl_map *map, const uint16_t *leaf, uint64_t base,
+static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t base,
                          void (*visit)(void *, void *, uint32_t), void *context)
 {
-    const uint64_t *four = (const uint64_t *)(const void *)leaf;
-    for (size_t i = 0; i < leaf_entries(map) / 4; i++) {
+    const uint64_t *four = (const void *)entries;
+    for (size_t i = 0; i < HL_PAGE_BYTES / sizeof *four; i++) {
         if (HL_LIKELY(!four[i]))
             continue;
         for (size_t j = i * 4; j < i * 4 + 4; j++)
-            if (leaf[j])
-                visit(context, hl_entry_block(leaf[j], base + ((uint64_t)j << map->shift), map->shift),
-                      leaf[j] & HL_ENTRY_OWNER);
+            if (entries[j])
+                visit(context, hl_entry_block(entries[j], base + ((uint64_t)j << map->shift), map->shift),
+                      entries[j] & HL_ENTRY_OWNER);
+    }
+}
+
+/*
+ * Which pages of a leaf were ever touched, as /proc/self/pagemap tells (proc(5):
+ * bit 63 present, bit 62 swapped): reading the others would make the kernel map
+ * zeros there, a thousand times a leaf.
+ */
+#define TOUCHED (3ull << 62)
+#define PAGES_AT_ONCE 256
+
+static void each_in_leaf(const hl_map *map, long pagemap, uint32_t top, void (*visit)(void *, void *, uint32_t),
+                         void *context)
+{
+    const char *leaf = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    size_t pages = HL_LEAF_BYTES(map->shift) / HL_PAGE_BYTES;
+    uint64_t per_page = (uint64_t)(HL_PAGE_BYTES / sizeof(uint16_t)) << map->shift;
+    uint64_t state[PAGES_AT_ONCE];
+    for (size_t first = 0; first < pages; first += PAGES_AT_ONCE) {
+        uint64_t at = ((uintptr_t)leaf / HL_PAGE_BYTES + first) * sizeof *state;
+        bool known = HL_SYS4(SYS_pread64, pagemap, state, sizeof state, at) == (long)sizeof state;
+        for (size_t i = 0; i < PAGES_AT_ONCE; i++) {
+            size_t page = first + i;
+            if (!known || state[i] & TOUCHED)
+                each_in_page(map, (const void *)(leaf + page * HL_PAGE_BYTES),
+                             ((uint64_t)top << HL_LEAF_SHIFT) + page * per_page, visit, context);
+        }
     }
 }
 
 void hl_map_each(hl_map *map, void (*visit)(void *, void *, uint32_t), void *context)
 {
-    for (uint64_t top = 0; top < 1u << HL_ROOT_BITS; top++) {
-        _Atomic(uint16_t *) *node = atomic_load_explicit(&map->root[top], memory_order_acquire);
-        if (!node)
-            continue;
-        for (uint64_t i = 0; i < NODE_ENTRIES; i++) {
-            uint16_t *leaf = atomic_load_explicit(&node[i], memory_order_acquire);
-            if (leaf)
-                each_in_leaf(map, leaf, ((top << HL_NODE_BITS) + i) << HL_LEAF_SHIFT, visit, context);
-        }
-    }
+    uint32_t count = atomic_load_explicit(&map->leaf_count, memory_order_acquire);
+    if (!count)
+        return;
+    long pagemap = hl_open("/proc/self/pagemap");
+    for (uint32_t i = 0; i < count && i < HL_MAX_LEAVES; i++)
+        each_in_leaf(map, pagemap, map->leaf_tops[i], visit, context);
+    if (pagemap >= 0)
+        HL_SYS1(SYS_close, pagemap);
 }

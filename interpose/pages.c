@@ -12,6 +12,7 @@
 #include "core.h"
 
 #define WINDOW_BYTES ((size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES)
+#define STOCK_PAGES 32u
 #define FILE_BYTES ((uint64_t)HL_MAX_PAGES * HL_PAGE_BYTES)
 
 #define OPEN_FLAGS (02 /* O_RDWR */ | 0100 /* O_CREAT */ | 0200 /* O_EXCL */ | O_NOFOLLOW_ | O_CLOEXEC_)
@@ -39,9 +40,14 @@ void hl_release(void *memory, size_t bytes)
     HL_SYS2(SYS_munmap, memory, bytes);
 }
 
+long hl_open(const char *path)
+{
+    return HL_SYS4(SYS_openat, AT_FDCWD_, path, O_CLOEXEC_, 0);
+}
+
 long hl_read_file(const char *path, char *into, size_t room)
 {
-    long file = HL_SYS4(SYS_openat, AT_FDCWD_, path, O_CLOEXEC_, 0);
+    long file = hl_open(path);
     if (hl_sys_failed(file))
         return file;
     size_t have = 0;
@@ -111,7 +117,7 @@ uint32_t hl_pages_take(uint32_t count)
         if (!first)
             break;
         uint32_t done = 0;
-        while (done < count && commit(first + (size_t)done * HL_PAGE_BYTES))
+        while (done < count && (page + done < hl.committed || commit(first + (size_t)done * HL_PAGE_BYTES)))
             done++;
         if (done == count)
             return page;
@@ -215,7 +221,8 @@ static long create_file(const char *directory)
     }
     if (hl_sys_failed(file))
         return -1;
-    if (HL_SYS2(SYS_ftruncate, file, FILE_BYTES) != 0) {
+    /* Whatever the umask took away. */
+    if (HL_SYS2(SYS_fchmod, file, 0600) != 0 || HL_SYS2(SYS_ftruncate, file, FILE_BYTES) != 0) {
         if (*directory)
             HL_SYS3(SYS_unlinkat, AT_FDCWD_, path, 0);
         HL_SYS1(SYS_close, file);
@@ -242,6 +249,10 @@ bool hl_ledger_create(const char *directory)
         atomic_store_explicit(&hl.windows[i], NULL, memory_order_relaxed);
     atomic_store_explicit(&hl.windows[0], (char *)memory, memory_order_relaxed);
     hl.header = (hl_header *)memory;
+    /* A stock that a program under seccomp's strict mode can use without a system call. */
+    hl.committed = 1;
+    while (hl.committed < STOCK_PAGES && commit((char *)memory + (size_t)hl.committed * HL_PAGE_BYTES))
+        hl.committed++;
     hl.header->magic = HL_MAGIC;
     hl.header->layout = HL_LAYOUT;
     hl.header->page_bytes = HL_PAGE_BYTES;

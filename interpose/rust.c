@@ -53,16 +53,38 @@ static void *next_realloc(void *block, size_t old_bytes, size_t alignment, size_
 
 /* ---- over the next allocator ---- */
 
+static HL_COLD void *book_slow(void *block, size_t bytes, uint64_t site)
+{
+    if (block && hl_ready())
+        hl_book_slow(hl_next_map(), block, bytes, bytes, site, HL_SIDE_RUST, false);
+    return block;
+}
+
+static HL_COLD void *quantum_after(void *block)
+{
+    hl_quantum_here();
+    return block;
+}
+
+/* As in hooks.c: tail calls only. */
+static __attribute__((noinline)) void *book_glibc(void *block, size_t bytes, uint64_t site)
+{
+    int left = hl_book(&hl.glibc_blocks, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
+    if (HL_LIKELY(left == HL_BOOKED))
+        return block;
+    return left == HL_SLOW ? book_slow(block, bytes, site) : quantum_after(block);
+}
+
+HL_INLINE void *book(uint32_t live, void *block, size_t bytes, uint64_t site)
+{
+    if (HL_LIKELY(live == HL_LIVE_GLIBC))
+        return book_glibc(block, bytes, site);
+    return book_slow(block, bytes, site);
+}
+
 HL_INLINE void *booked_alloc(uint32_t live, size_t bytes, size_t alignment, uint64_t site)
 {
-    void *block = next_alloc(bytes, alignment);
-    if (HL_UNLIKELY(!block))
-        return NULL;
-    if (HL_LIKELY(live == HL_LIVE_GLIBC))
-        hl_book(&hl.blocks, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST, false);
-    else
-        hl_book(&hl.blocks, hl.blocks.shift, block, bytes, bytes, site, HL_SIDE_RUST, false);
-    return block;
+    return book(live, next_alloc(bytes, alignment), bytes, site);
 }
 
 void *hl_do_rust_alloc(size_t bytes, size_t alignment, uint64_t site)
@@ -77,10 +99,7 @@ void *hl_do_rust_alloc_zeroed(size_t bytes, size_t alignment, uint64_t site)
     if (HL_UNLIKELY(!hl_ready()))
         return hl.delegate ? hl.delegate->rust_alloc_zeroed(bytes, alignment, site)
                            : next_alloc_zeroed(bytes, alignment);
-    void *block = next_alloc_zeroed(bytes, alignment);
-    if (block)
-        hl_book(&hl.blocks, hl.blocks.shift, block, bytes, bytes, site, HL_SIDE_RUST, false);
-    return block;
+    return book(live_now(), next_alloc_zeroed(bytes, alignment), bytes, site);
 }
 
 /* What a block is booked with when Rust frees it: its Layout's size, or what C was given. */
@@ -92,38 +111,52 @@ static uint64_t bytes_of(void *block, uint32_t owner, size_t bytes)
     return hl.proven_glibc ? hl_glibc_usable(block) : hl.next.malloc_usable_size(block);
 }
 
-HL_INLINE void unbook_rust(uint32_t live, void *block, size_t bytes)
+static HL_COLD void release_slow(void *block, size_t bytes)
 {
-    unsigned shift = live == HL_LIVE_GLIBC ? HL_GLIBC_SHIFT : hl.blocks.shift;
-    uint16_t *entry = hl_map_entry(&hl.blocks, block, shift);
+    uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
-    if (HL_UNLIKELY(!owner)) {
+    if (owner) {
+        *entry = 0;
+        hl_unbook_slow(owner, bytes_of(block, owner, bytes), HL_SIDE_RUST);
+    } else {
         hl_foreign_free();
-        return;
     }
-    *entry = 0;
-    /* A block that C allocated is the rare case, and only its record tells. */
-    uint32_t local = hl_me.slot ? hl_me.own->local[owner] : 0;
-    if (HL_LIKELY(local)) {
-        const hl_record *record =
-            hl_me.own->records[(local - 1) / HL_RECORDS_PER_PAGE] + (local - 1) % HL_RECORDS_PER_PAGE;
-        if (HL_LIKELY(HL_TAG_SIDE(record->tag) == HL_SIDE_RUST)) {
-            hl_unbook(owner, bytes, HL_SIDE_RUST);
-            return;
-        }
-    }
-    hl_unbook(owner, bytes_of(block, owner, bytes), HL_SIDE_RUST);
+    hl.next.free(block);
+}
+
+static HL_COLD void release_after_quantum(void *block)
+{
+    hl_quantum_here();
+    hl.next.free(block);
 }
 
 void hl_do_rust_dealloc(void *block, size_t bytes)
 {
-    if (HL_LIKELY(hl_ready())) {
-        unbook_rust(live_now(), block, bytes);
-    } else if (hl.delegate) {
+    if (HL_LIKELY(hl_ready()))
+        release_slow(block, bytes);
+    else if (hl.delegate)
         hl.delegate->rust_dealloc(block, bytes);
+    else
+        hl.next.free(block);
+}
+
+/* Nothing to look at first, as in hooks.c: what is not booked here goes the slow way. */
+HL_INLINE void release(void *block, size_t bytes)
+{
+    uint16_t *entry = hl_map_entry(&hl.glibc_blocks, block, HL_GLIBC_SHIFT);
+    uint32_t owner;
+    int left = HL_SLOW;
+    if (HL_LIKELY(entry != NULL) && HL_LIKELY((owner = *entry & HL_ENTRY_OWNER) != 0))
+        left = hl_unbook(owner, bytes, HL_SIDE_RUST); /* slow for what C allocated: `bytes` is not its size */
+    if (HL_UNLIKELY(left == HL_SLOW)) {
+        hl_do_rust_dealloc(block, bytes);
         return;
     }
-    hl.next.free(block);
+    *entry = 0;
+    if (HL_LIKELY(left == HL_BOOKED))
+        hl.next.free(block);
+    else
+        release_after_quantum(block);
 }
 
 void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes, uint64_t site)
@@ -131,7 +164,7 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
     if (HL_UNLIKELY(!hl_ready()))
         return hl.delegate ? hl.delegate->rust_realloc(block, old_bytes, alignment, bytes, site)
                            : next_realloc(block, old_bytes, alignment, bytes);
-    uint16_t *entry = hl_map_entry(&hl.blocks, block, hl.blocks.shift);
+    uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
     uint32_t owner = before & HL_ENTRY_OWNER;
     uint64_t freed = owner ? bytes_of(block, owner, old_bytes) : 0;
@@ -144,10 +177,10 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
         return NULL;
     }
     if (owner)
-        hl_unbook(owner, freed, HL_SIDE_RUST);
+        hl_unbook_fully(owner, freed, HL_SIDE_RUST);
     else
         hl_foreign_free();
-    hl_book(&hl.blocks, hl.blocks.shift, moved, bytes, bytes, site, HL_SIDE_RUST, owner != 0);
+    hl_book_slow(hl_next_map(), moved, bytes, bytes, site, HL_SIDE_RUST, owner != 0);
     return moved;
 }
 
@@ -155,13 +188,17 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
 
 void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_realloc)
 {
-    hl_book(&hl.wrapped, HL_OTHER_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST, is_realloc != 0);
+    int left = is_realloc ? HL_SLOW : hl_book(&hl.other_blocks, HL_OTHER_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
+    if (HL_UNLIKELY(left == HL_SLOW))
+        hl_book_slow(&hl.other_blocks, block, bytes, bytes, site, HL_SIDE_RUST, is_realloc != 0);
+    else if (HL_UNLIKELY(left == HL_QUANTUM_UP))
+        hl_quantum_here();
 }
 
 /* Takes the block out of the map; its owner, or 0. */
 uint32_t hl_do_wrapped_retire(void *block)
 {
-    uint16_t *entry = hl_map_entry(&hl.wrapped, block, HL_OTHER_SHIFT);
+    uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
     uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
     if (owner)
         *entry = 0;
@@ -170,7 +207,7 @@ uint32_t hl_do_wrapped_retire(void *block)
 
 void hl_do_wrapped_restore(void *block, uint32_t owner)
 {
-    uint16_t *entry = hl_map_entry(&hl.wrapped, block, HL_OTHER_SHIFT);
+    uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
     if (entry)
         *entry = hl_entry_make(owner, block, HL_OTHER_SHIFT);
 }
@@ -178,7 +215,7 @@ void hl_do_wrapped_restore(void *block, uint32_t owner)
 void hl_do_wrapped_unbook(uint32_t owner, size_t bytes)
 {
     if (owner)
-        hl_unbook(owner, bytes, HL_SIDE_RUST);
+        hl_unbook_fully(owner, bytes, HL_SIDE_RUST);
     else
         hl_foreign_free();
 }
@@ -223,13 +260,7 @@ void *hl_core_rust_alloc_zeroed(size_t bytes, size_t alignment)
 void hl_core_rust_dealloc(void *block, size_t bytes, size_t alignment)
 {
     (void)alignment;
-    uint32_t live = live_now();
-    if (HL_UNLIKELY(live == HL_LIVE_NOT)) {
-        hl_do_rust_dealloc(block, bytes);
-        return;
-    }
-    unbook_rust(live, block, bytes);
-    hl.next.free(block);
+    release(block, bytes);
 }
 
 void *hl_core_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes)

@@ -11,8 +11,14 @@
 
 _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));
 
-/* Never matches a call site: what an unused cache entry points to. */
-static hl_record nobody;
+void hl_slot_begin(hl_slot *slot, uint32_t kind)
+{
+    slot->kind = kind;
+    for (uint32_t side = 0; side < HL_SIDES; side++) {
+        slot->flow[side] = (hl_flow){HL_QUANTUM, HL_QUANTUM};
+        slot->hot.allocated[side] = slot->hot.freed[side] = -HL_QUANTUM;
+    }
+}
 
 hl_slot *hl_shared_begin(void)
 {
@@ -20,7 +26,7 @@ hl_slot *hl_shared_begin(void)
     if (!page)
         return NULL;
     hl_slot *slot = hl_page_address(page);
-    slot->kind = HL_SLOT_SHARED;
+    hl_slot_begin(slot, HL_SLOT_SHARED);
     slot->record_count = HL_MAX_OWNERS; /* indexed by owner; pages that are missing are skipped */
     hl.shared = slot;
     /* The overflow owners must always have a record. */
@@ -48,8 +54,7 @@ hl_record *hl_shared_record(uint32_t owner)
     hl_record *record = &records[owner % HL_RECORDS_PER_PAGE];
     const hl_owner *row = hl_owner_row(owner);
     if (!record->owner && row) {
-        record->call_site = row->call_site; /* whoever races us writes the same */
-        record->tag = row->tag;
+        record->key = HL_KEY(row->call_site, row->tag); /* whoever races us writes the same */
         __atomic_store_n(&record->owner, owner, __ATOMIC_RELEASE);
     }
     return record;
@@ -67,7 +72,7 @@ static void take_over(hl_private *own)
 {
     hl_slot_totals(own, own->slot->ended);
     own->slot->generation++;
-    own->scope = 0;
+    hl_scope_set(own, 0);
     own->scope_depth = 0;
 }
 
@@ -109,12 +114,11 @@ hl_private *hl_slot_fresh(uint32_t kind)
         return NULL;
     }
     hl_slot *slot = hl_page_address(page);
-    slot->kind = kind;
+    hl_slot_begin(slot, kind);
     slot->generation = 1;
-    slot->budget = HL_QUANTUM;
     slot->tid = kind == HL_SLOT_THREAD ? hl_gettid() : 0;
-    for (uint32_t i = 0; i < HL_CACHE_RECORDS; i++)
-        own->cache[i] = &nobody;
+    HL_SYS3(SYS_madvise, own, HL_WIPED_BYTES, 18 /* MADV_WIPEONFORK; without, see init.c */);
+    hl_scope_set(own, 0);
     own->slot = slot;
     own->slot_page = page;
     /* Readers first find the slot, then (in this process) takers its private part. */
@@ -156,18 +160,22 @@ hl_private *hl_thread(void)
     return own;
 }
 
+void hl_scope_set(hl_private *own, uint32_t scope)
+{
+    own->scope = scope;
+    for (uint32_t side = 0; side < HL_SIDES; side++)
+        own->key_bits[side] = HL_KEY(0, HL_TAG(side, scope));
+}
+
 /* ---- records ---- */
 
 static hl_record *new_record(hl_private *own, uint32_t owner, const hl_owner *row)
 {
     hl_slot *slot = own->slot;
     uint32_t index;
-#if defined(__x86_64__)
-    index = 1; /* one instruction: a signal handler may want a record meanwhile */
-    __asm__("xaddl %0, %1" : "+r"(index), "+m"(slot->record_count) : : "cc");
-#else
-    index = __atomic_fetch_add(&slot->record_count, 1, __ATOMIC_RELAXED);
-#endif
+    do /* atomic, since a signal handler may want a record meanwhile */
+        index = __atomic_fetch_add(&slot->record_count, 1, __ATOMIC_RELAXED);
+    while (index % HL_RECORDS_PER_PAGE == HL_RECORDS_PER_PAGE - 1);
     if (index >= HL_MAX_OWNERS)
         return NULL;
     uint32_t in = index / HL_RECORDS_PER_PAGE;
@@ -181,30 +189,35 @@ static hl_record *new_record(hl_private *own, uint32_t owner, const hl_owner *ro
         }
     }
     hl_record *record = own->records[in] + index % HL_RECORDS_PER_PAGE;
-    record->call_site = row->call_site;
-    record->tag = row->tag;
+    record->key = HL_KEY(row->call_site, row->tag);
     __atomic_store_n(&record->owner, owner, __ATOMIC_RELEASE);
-    own->local[owner] = (uint16_t)(index + 1);
+    own->of_owner[HL_TAG_SIDE(row->tag)][owner] = record;
     return record;
 }
 
 hl_record *hl_record_of(hl_private *own, uint32_t owner)
 {
-    uint32_t local = own->local[owner];
-    if (local--)
-        return own->records[local / HL_RECORDS_PER_PAGE] + local % HL_RECORDS_PER_PAGE;
+    for (uint32_t side = 0; side < HL_SIDES; side++)
+        if (own->of_owner[side][owner])
+            return own->of_owner[side][owner];
     const hl_owner *row = hl_owner_row(owner);
     return row && row->kind ? new_record(own, owner, row) : NULL;
 }
 
 hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag)
 {
+    uint64_t key = HL_KEY(call_site, tag);
+    hl_record **first = &own->cache[hl_cache_first(call_site)], **second = &own->cache[hl_cache_second(key)];
+    if (*first && (*first)->key == key)
+        return *first;
+    if (*second && (*second)->key == key)
+        return *second;
     if (HL_TAG_SIDE(tag) == HL_SIDE_RUST && !(hl.header->hooks & HL_HOOKS_RUST))
         __atomic_fetch_or(&hl.header->hooks, HL_HOOKS_RUST, __ATOMIC_RELAXED);
     uint32_t owner = hl_owner_intern(call_site, tag, HL_OWNER_SITE);
     hl_record *record = hl_record_of(own, owner);
     if (record && owner >= HL_FIRST_OWNER)
-        own->cache[hl_cache_index(call_site, tag)] = record;
+        *(*first ? second : first) = record;
     return record;
 }
 
@@ -217,7 +230,7 @@ void hl_slot_totals(const hl_private *own, hl_totals totals[HL_SIDES])
         if (!page)
             continue;
         const hl_record *record = page + i % HL_RECORDS_PER_PAGE;
-        hl_totals *sum = &sums[HL_TAG_SIDE(record->tag)];
+        hl_totals *sum = &sums[HL_KEY_SIDE(record->key)];
         sum->allocated_bytes += record->allocated_bytes;
         sum->allocated_blocks += record->allocated_blocks;
         sum->requested_bytes += record->requested_bytes;

@@ -67,6 +67,9 @@ static inline uint32_t hl_getpid(void)
 void *hl_reserve(size_t bytes);
 void hl_release(void *memory, size_t bytes);
 
+/* Opens for reading; a descriptor, or -errno. */
+long hl_open(const char *path);
+
 /* Reads a small file whole, up to `room` bytes; the number read, or -errno. */
 long hl_read_file(const char *path, char *into, size_t room);
 

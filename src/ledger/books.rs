@@ -98,7 +98,7 @@ pub(crate) fn read_live_bytes(pages: &dyn Pages) -> Option<[i64; 2]> {
     Some(live)
 }
 
-/// The first words of a slot, read without the 12 KiB behind them.
+/// The few words of a slot that a time series needs, without the 12 KiB around them.
 struct SlotHead {
     next: u32,
     flow: [[u64; 2]; 2],
@@ -106,15 +106,14 @@ struct SlotHead {
 
 impl SlotHead {
     fn read(pages: &dyn Pages, page: u32) -> Option<SlotHead> {
-        const FLOW: usize = std::mem::offset_of!(Slot, flow) / 8;
         const NEXT: usize = std::mem::offset_of!(Slot, next);
-        const { assert!(NEXT.is_multiple_of(8) && FLOW == 2) };
-        let mut words = [0u64; FLOW + 4];
-        pages.copy(page_reference(page), &mut words)?;
-        Some(SlotHead {
-            next: words[NEXT / 8] as u32,
-            flow: [[words[FLOW], words[FLOW + 1]], [words[FLOW + 2], words[FLOW + 3]]],
-        })
+        const { assert!(NEXT == 8 && std::mem::offset_of!(Slot, flow) == 16) };
+        let mut first = [0u64; 6];
+        pages.copy(page_reference(page), &mut first)?;
+        let mut hot = [0u64; 4];
+        pages.copy(page_reference(page) + std::mem::offset_of!(Slot, hot) as u64, &mut hot)?;
+        let sum = |base: usize, part: usize| first[base].wrapping_add(hot[part]);
+        Some(SlotHead { next: first[1] as u32, flow: [[sum(2, 0), sum(3, 2)], [sum(4, 1), sum(5, 3)]] })
     }
 }
 
@@ -183,7 +182,7 @@ impl Books {
             }
         }
         for (side, sizes) in self.sizes.iter_mut().enumerate() {
-            sizes.add(&slot.sizes[side], slot.longest[side]);
+            sizes.add(&slot.sizes[side], slot.hot.longest[side]);
         }
         self.foreign_frees = self.foreign_frees.wrapping_add(slot.foreign_frees);
         self.crossed_frees = self.crossed_frees.wrapping_add(slot.crossed_frees);
@@ -253,7 +252,12 @@ impl SizeCounts {
 
     /// Gives the largest size that falls into a bucket.
     pub(crate) fn bucket_end(index: usize) -> u64 {
-        let shift = (index >> (layout::SIZE_BITS - 1)).saturating_sub(1);
+        let linear = (layout::LINEAR_SIZES >> layout::LINEAR_SHIFT) as usize;
+        if index < linear {
+            return ((index as u64 + 1) << layout::LINEAR_SHIFT) - 1;
+        }
+        let index = index - layout::LINEAR_EXTRA;
+        let shift = (index >> (layout::SIZE_BITS - 1)) - 1;
         let low = ((index - (shift << (layout::SIZE_BITS - 1))) as u64) << shift;
         low + (1u64 << shift) - 1
     }

@@ -31,6 +31,7 @@ constants! {
     FLAG_FORKED: u32 = 1;
     FLAG_PRELOAD: u32 = 2;
     FLAG_DETACHED: u32 = 4;
+    FLAG_BYPASSED: u32 = 8;
     OWNER_SITE: u32 = 1;
     OWNER_OVERFLOW: u32 = 2;
     OWNER_CHARGE: u32 = 3;
@@ -48,8 +49,11 @@ constants! {
     RECORDS_PER_PAGE: usize = 64;
     RECORD_PAGES: usize = 256;
     BUILD_ID_BYTES: usize = 32;
+    LINEAR_SIZES: u64 = 1024;
+    LINEAR_SHIFT: u32 = 3;
+    LINEAR_EXTRA: usize = 16;
     SIZE_BITS: u32 = 5;
-    SIZE_BUCKETS: usize = 592;
+    SIZE_BUCKETS: usize = 608;
 }
 
 /// A type of the layout: plain integers in C order, any bit pattern valid.
@@ -86,7 +90,7 @@ mirror! {
     /// The counters of one owner in one slot.
     Record = hl_record {
         allocated_bytes: u64, allocated_blocks: u64, requested_bytes: u64, freed_bytes: u64,
-        freed_blocks: u64, reallocs: u64, call_site: u64, tag: u32, owner: u32,
+        freed_blocks: u64, reallocs: u64, key: u64, owner: u32, reserved: u32,
     }
 }
 
@@ -120,12 +124,17 @@ mirror! {
 }
 
 mirror! {
+    /// What a slot's thread touches at every booking.
+    Hot = hl_hot { allocated: [i64; 2], freed: [i64; 2], longest: [u64; 2], unused: [u64; 2], }
+}
+
+mirror! {
     /// One thread's counters.
     Slot = hl_slot {
-        tid: u32, kind: u32, next: u32, generation: u32, flow: [Flow; 2], budget: i64,
-        published: [i64; 2], foreign_frees: u64, crossed_frees: u64, longest: [u64; 2],
-        record_count: u32, reserved: u32, ended: [Totals; 2], reserved2: [u64; 8],
-        record_pages: [u32; RECORD_PAGES], sizes: [[u64; SIZE_BUCKETS]; 2],
+        tid: u32, kind: u32, next: u32, generation: u32, flow: [Flow; 2], published: [i64; 2], foreign_frees: u64,
+        crossed_frees: u64, record_count: u32, reserved: u32, ended: [Totals; 2],
+        record_pages: [u32; RECORD_PAGES], sizes: [[u64; SIZE_BUCKETS]; 2], reserved2: [u64; 161],
+        hot: Hot,
     }
 }
 
