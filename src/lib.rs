@@ -1,7 +1,11 @@
 //! heapledger.
+#[cfg(feature = "cli")]
+pub mod cli;
 mod counts;
 mod error;
 mod ledger;
+#[cfg(all(feature = "cli", heapledger_core))]
+mod record;
 #[cfg(feature = "cli")]
 pub mod recording;
 

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `heapledger` command.
+
+fn main() -> std::process::ExitCode {
+    heapledger::cli::main()
+}

@@ -1,5 +1,15 @@
 //! The recording: what `heapledger run` writes and everything else reads.
 
+mod check;
+pub(crate) mod file;
+mod frame;
+mod load;
 pub mod model;
+pub(crate) mod resolve;
+mod shims;
+pub(crate) mod symbols;
 
+pub use file::{OpenError, OpenFailure};
+#[cfg(heapledger_core)]
+pub(crate) use load::open_ledger;
 pub use model::Recording;

@@ -1,0 +1,106 @@
+//! The command line: one file a subcommand.
+
+#[cfg(heapledger_core)]
+mod preload;
+mod report;
+#[cfg(heapledger_core)]
+mod run;
+pub(crate) mod size;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  heapledger run -- ./server --port 8080        record a program and its children
+  heapledger run -o new.hlr -- make -j2         into a file of your choice
+  heapledger report new.hlr                     who holds what
+  heapledger report new.hlr --format json       the same for programs
+  LD_PRELOAD=$(heapledger preload) ./server     keep a ledger without a recorder
+";
+
+/// Counts every allocation of C and Rust in one ledger: who holds what, even after a SIGKILL.
+#[derive(Parser)]
+#[command(name = "heapledger", version, before_help = EXAMPLES)]
+#[command(
+    arg_required_else_help = true,
+    subcommand_required = true,
+    infer_subcommands = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[cfg(heapledger_core)]
+    Run(run::Arguments),
+    Report(report::Arguments),
+    #[cfg(heapledger_core)]
+    Preload(preload::Arguments),
+}
+
+/// Runs the command and gives its exit code.
+pub fn main() -> ExitCode {
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return usage(&error),
+    };
+    match command {
+        #[cfg(heapledger_core)]
+        Command::Run(arguments) => run::run(arguments),
+        Command::Report(arguments) => finish(report::run(&arguments)),
+        #[cfg(heapledger_core)]
+        Command::Preload(arguments) => finish(preload::run(&arguments)),
+    }
+}
+
+/// Help is output and ends with 0. Mistakes end as env's do where `run` was
+/// asked for, so that they cannot be taken for the program's own code.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let is_run = std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "run");
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if is_run => ExitCode::from(125),
+        true => ExitCode::from(2),
+    }
+}
+
+/// Turns a result into an exit code. A reader that went away is no failure.
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "heapledger: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io_error = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(io_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

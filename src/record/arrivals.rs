@@ -1,0 +1,85 @@
+//! New ledgers: how the kernel tells of them, and when they are complete.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify;
+
+use super::{ending, proc};
+use crate::ledger::books::read_header;
+use crate::ledger::layout::Header;
+use crate::ledger::pages::FilePages;
+use crate::recording::open_ledger;
+
+/// A ledger file that is not complete yet.
+pub(super) struct Arrival {
+    pub path: PathBuf,
+    pub pid: u32,
+    pub pidfd: Option<OwnedFd>,
+}
+
+impl Arrival {
+    /// Tells whether its writer may still complete it.
+    pub(super) fn is_alive(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) => !ending::has_ended(pidfd),
+            None => proc::stat(self.pid).is_some(),
+        }
+    }
+}
+
+/// Asks the kernel to tell of new ledgers; `None` where it will not.
+pub(super) fn watch_directory(directory: &Path) -> Option<OwnedFd> {
+    let descriptor =
+        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
+    inotify::add_watch(
+        &descriptor,
+        directory,
+        inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
+    )
+    .ok()?;
+    Some(descriptor)
+}
+
+/// Gives the pid that a ledger's name begins with.
+pub(super) fn pid_of(name: &str) -> Option<u32> {
+    let (pid, rest) = name.split_once('-')?;
+    rest.strip_suffix(".ledger")?;
+    pid.parse().ok().filter(|&pid| pid > 0)
+}
+
+/// Opens a ledger once it is complete. `Ok(None)`: not yet.
+pub(super) fn open_complete(arrival: &Arrival) -> io::Result<Option<(File, Header)>> {
+    let file = open_ledger(&arrival.path)?;
+    let user = rustix::process::geteuid();
+    let owner = std::os::unix::fs::MetadataExt::uid(&file.metadata()?);
+    if !user.is_root() && owner != user.as_raw() {
+        return Err(io::Error::other("somebody else's file"));
+    }
+    match read_header(&FilePages(&file)) {
+        Ok(header) if header.pid == arrival.pid => Ok(Some((file, header))),
+        Ok(_) | Err(crate::Error::Layout { .. }) => Err(io::Error::other("not what its name says")),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Gives the names of new files, and whether there were more than the kernel remembers.
+pub(super) fn announced(descriptor: &OwnedFd) -> (Vec<String>, bool) {
+    let mut names = Vec::new();
+    let mut overflowed = false;
+    let mut buffer = [MaybeUninit::uninit(); 8192];
+    let mut reader = inotify::Reader::new(descriptor, &mut buffer);
+    while let Ok(event) = reader.next() {
+        overflowed |= event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
+        names.extend(
+            event
+                .file_name()
+                .and_then(|name| name.to_str().ok())
+                .map(str::to_owned),
+        );
+    }
+    (names, overflowed)
+}

@@ -1,0 +1,150 @@
+//! One program image of one process, watched from outside.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::clerk::Job;
+use super::timeline::Timeline;
+use super::{ending, proc};
+use crate::ledger::books::read_live_bytes;
+use crate::ledger::pages::FilePages;
+use crate::recording::model::{Outcome, Process, TimelinePoint};
+use crate::recording::resolve::{Seen, seconds_between};
+
+/// The first look at thread names comes early, the others half as often each time.
+const FIRST_NAMES: Duration = Duration::from_millis(2);
+const MAX_NAMES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A watched image.
+pub(super) struct Image {
+    pub pid: u32,
+    pub start_ticks: u64,
+    /// Tells images of one process apart.
+    pub arguments_at: u64,
+    /// `None` where the process cannot be seen: another pid namespace, an old kernel.
+    pub pidfd: Option<OwnedFd>,
+    /// When it began, CLOCK_MONOTONIC.
+    pub created_mono_ns: u64,
+    pub books: BooksOf,
+    /// At the last reading.
+    pub live_bytes: [i64; 2],
+    timeline: Timeline,
+    thread_names: HashMap<u32, String>,
+    next_names: Instant,
+    names_interval: Duration,
+}
+
+/// Where an image's books are.
+pub(super) enum BooksOf {
+    Ledger {
+        file: File,
+        path: PathBuf,
+    },
+    /// It has none, and this is all that is known.
+    Nobody(Box<Process>),
+}
+
+impl Image {
+    pub(super) fn new(pid: u32, created_mono_ns: u64, books: BooksOf) -> Image {
+        let now = Instant::now();
+        Image {
+            pid,
+            start_ticks: 0,
+            arguments_at: 0,
+            pidfd: None,
+            created_mono_ns,
+            books,
+            live_bytes: [0; 2],
+            timeline: Timeline::new(now),
+            thread_names: HashMap::new(),
+            next_names: now + FIRST_NAMES,
+            names_interval: FIRST_NAMES,
+        }
+    }
+
+    pub(super) fn is_tracked(&self) -> bool {
+        matches!(self.books, BooksOf::Ledger { .. })
+    }
+
+    /// Gives the moment of the next reading, if there is to be one.
+    pub(super) fn next_reading(&self) -> Option<Instant> {
+        self.is_tracked().then(|| self.timeline.next())
+    }
+
+    /// Reads what the image holds now.
+    pub(super) fn read(&mut self, now: Instant, mono_ns: u64) {
+        let BooksOf::Ledger { file, .. } = &self.books else {
+            return;
+        };
+        let Some(live) = read_live_bytes(&FilePages(file)) else {
+            return;
+        };
+        self.live_bytes = live;
+        let t_s = seconds_between(self.created_mono_ns, mono_ns);
+        let rss_bytes = if self.pidfd.is_some() {
+            proc::rss_bytes(self.pid)
+        } else {
+            0
+        };
+        let point = TimelinePoint {
+            t_s,
+            c_live_bytes: live[0],
+            rust_live_bytes: live[1],
+            rss_bytes,
+        };
+        self.timeline.push(now, point);
+        if now >= self.next_names && self.pidfd.is_some() {
+            proc::add_thread_names(self.pid, &mut self.thread_names);
+            self.names_interval = (self.names_interval * 2).min(MAX_NAMES_INTERVAL);
+            self.next_names = now + self.names_interval;
+        }
+    }
+
+    /// Tells whether the process is gone, as far as can be seen.
+    pub(super) fn has_ended(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) => ending::has_ended(pidfd),
+            None => match proc::stat(self.pid) {
+                Some(stat) => {
+                    stat.start_ticks == self.start_ticks && matches!(stat.state, b'Z' | b'X')
+                }
+                None => true,
+            },
+        }
+    }
+
+    /// Tells how the process ended.
+    pub(super) fn outcome(&self) -> Outcome {
+        ending::outcome(self.pid, self.start_ticks, self.pidfd.as_ref())
+    }
+
+    /// Hands over everything that is known, now that no more will be.
+    pub(super) fn finish(self, outcome: Outcome, mono_ns: u64) -> Job {
+        let duration_s = seconds_between(self.created_mono_ns, mono_ns);
+        match self.books {
+            BooksOf::Ledger { file, path } => {
+                let timeline = self.timeline.into_points();
+                let mut thread_names = self.thread_names;
+                if outcome == Outcome::Exec {
+                    // The main thread may have been looked at under the next image's name.
+                    thread_names.remove(&self.pid);
+                }
+                let seen = Seen {
+                    duration_s,
+                    outcome,
+                    timeline,
+                    thread_names,
+                };
+                Job::Ledger { file, path, seen }
+            }
+            BooksOf::Nobody(process) => Job::Untracked(Box::new(Process {
+                duration_s,
+                outcome,
+                ..*process
+            })),
+        }
+    }
+}

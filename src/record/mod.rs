@@ -1,0 +1,326 @@
+//! `heapledger run`: starts a program, watches it from outside, and writes what
+//! its ledgers hold into one recording.
+
+mod arrivals;
+mod clerk;
+mod directory;
+mod ending;
+mod image;
+mod inherited;
+pub(crate) mod inspect;
+mod launch;
+mod output;
+pub(crate) mod preload;
+mod proc;
+mod signals;
+mod strangers;
+mod summary;
+mod tally;
+mod thin;
+mod timeline;
+mod watch;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::recording::file::Writer;
+use crate::recording::model::Start;
+use crate::recording::symbols;
+use arrivals::watch_directory;
+use clerk::{Clerk, Desk};
+use directory::LedgerDirectory;
+use inherited::Inherited;
+use inspect::{Program, Refusal};
+use launch::{Tracking, launch};
+use output::Output;
+use signals::Signals;
+use summary::{Style, Summary};
+use watch::{Ended, Run, Watch};
+
+/// Exit codes of our own failures, as env's.
+const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// Reason of a process whose image should have loaded the library and did not.
+const NOT_LOADED: &str = "the preload library was not loaded";
+
+/// What `heapledger run` was asked for.
+pub(crate) struct RunOptions {
+    pub output: Option<PathBuf>,
+    pub children: bool,
+    pub quiet: bool,
+    /// Program and arguments; never empty.
+    pub command: Vec<OsString>,
+}
+
+/// Why nothing was run.
+struct Failure {
+    exit_code: u8,
+    error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure {
+            exit_code: FAILED,
+            error,
+        }
+    }
+}
+
+/// Runs the program and gives the exit code to end with: the program's own.
+pub(crate) fn run(options: &RunOptions) -> u8 {
+    match record(options) {
+        Ok(status) => exit_code(status),
+        Err(failure) => {
+            say(&format!("{:#}", failure.error));
+            failure.exit_code
+        }
+    }
+}
+
+fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
+    let shown = options.command[0].to_string_lossy().into_owned();
+    let program = inspect::inspect(&options.command[0]).map_err(refused)?;
+    let path = options
+        .output
+        .clone()
+        .unwrap_or_else(|| default_output(&shown));
+    let (output, file) = Output::open(&path)?;
+    let tracking = match prepare(options) {
+        Ok(tracking) => Some(tracking),
+        Err(error) => {
+            say(&format!(
+                "cannot track {shown}: {error:#}; running it untracked"
+            ));
+            None
+        }
+    };
+    if let (Some(reason), Some(_)) = (program.untracked, &tracking) {
+        say(&format!(
+            "cannot track {shown}: {reason}; running it untracked"
+        ));
+    }
+    let session = match Session::begin(options, &program, tracking, (&path, file)) {
+        Ok(session) => session,
+        Err(failure) => {
+            output.abandon();
+            return Err(failure);
+        }
+    };
+    let status = session.finish(options, &output)?;
+    Ok(status)
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    let (exit_code, why) = match refusal {
+        Refusal::NotFound(why) => (NOT_FOUND, why),
+        Refusal::NotExecutable(why) => (NOT_EXECUTABLE, why),
+    };
+    Failure {
+        exit_code,
+        error: anyhow!("cannot run {why}"),
+    }
+}
+
+fn prepare(options: &RunOptions) -> Result<Tracking> {
+    let library = preload::extract()?;
+    let directory = LedgerDirectory::create()?;
+    Ok(Tracking {
+        library,
+        directory,
+        children: options.children,
+    })
+}
+
+/// A program that runs, and everything that is needed to record it.
+struct Session {
+    began: Instant,
+    start: Start,
+    tracking: Option<Tracking>,
+    root_reason: Option<String>,
+    child: Child,
+    signals: Signals,
+    inotify: Option<OwnedFd>,
+    clerk: Clerk,
+}
+
+impl Session {
+    /// Starts the program; whatever can fail has been tried by then.
+    fn begin(
+        options: &RunOptions,
+        program: &Program,
+        tracking: Option<Tracking>,
+        (path, file): (&Path, File),
+    ) -> Result<Session, Failure> {
+        let directory = tracking
+            .as_ref()
+            .map(|tracking| tracking.directory.path.clone());
+        let mut start = Start {
+            command: options
+                .command
+                .iter()
+                .map(|part| part.to_string_lossy().into_owned())
+                .collect(),
+            ledger_directory: directory
+                .as_ref()
+                .map_or(String::new(), |path| path.display().to_string()),
+            unix_ns: unix_ns(),
+            root_pid: 0,
+            heapledger: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let writer = Writer::new(file, &start)
+            .with_context(|| format!("cannot write the recording {}", path.display()))?;
+        let root_reason = match (&tracking, program.untracked) {
+            (None, _) => Some("no ledger could be set up".to_owned()),
+            (Some(_), reason) => reason.map(|reason| reason.to_string()),
+        };
+        let inotify = directory.as_deref().and_then(watch_directory);
+        let set = signals::forwarded();
+        let inherited = Inherited::take(&set);
+        let signals = Signals::open(&set).context("cannot receive signals")?;
+        let clerk = Clerk::employ(writer, start.clone()).context("cannot start a thread")?;
+        let child = launch(&options.command, program, tracking.as_ref(), inherited)
+            .map_err(|error| not_launched(&start.command[0], &error))?;
+        raise_descriptor_limit();
+        start.root_pid = child.id();
+        clerk.give(clerk::Job::Start(start.clone()));
+        Ok(Session {
+            began: Instant::now(),
+            start,
+            tracking,
+            root_reason,
+            child,
+            signals,
+            inotify,
+            clerk,
+        })
+    }
+
+    /// Watches the program until it ends, then finishes the recording.
+    fn finish(self, options: &RunOptions, output: &Output) -> Result<ExitStatus> {
+        let run = Run {
+            directory: self
+                .tracking
+                .as_ref()
+                .map(|tracking| tracking.directory.path.as_path()),
+            children: options.children,
+            clerk: &self.clerk,
+            start_unix_ns: self.start.unix_ns,
+            command: &self.start.command,
+            root_reason: self.root_reason,
+        };
+        let watch = Watch::new(run, self.child, self.signals, self.inotify)
+            .context("cannot watch the program")?;
+        let ended = watch.run().context("cannot watch the program")?;
+        let duration_s = self.began.elapsed().as_secs_f64();
+        let mut desk = self
+            .clerk
+            .dismiss()
+            .context("the recording is not complete")?;
+        if ended.handshake_failed {
+            say(&format!(
+                "{} was not tracked: {NOT_LOADED}",
+                self.start.command[0]
+            ));
+        }
+        symbols::resolve(&desk.tables.modules, &mut desk.tables.sites);
+        desk.end();
+        if let Some(error) = &desk.failure {
+            say(&format!(
+                "cannot write {}: {error}; the recording is cut short",
+                output.path.display()
+            ));
+        }
+        if !options.quiet {
+            summarise(&desk, &ended, duration_s, output);
+        }
+        Ok(ended.status)
+    }
+}
+
+fn summarise(desk: &Desk, ended: &Ended, duration_s: f64, output: &Output) {
+    let summary = Summary {
+        tally: &desk.tally,
+        modules: &desk.tables.modules,
+        sites: &desk.tables.sites,
+        tree_peak: ended.tree_peak,
+        duration_s,
+        file: &output.path,
+        file_bytes: desk.writer.bytes_written(),
+    };
+    let mut text = Vec::new();
+    // Standard error may be closed; the program's exit code matters more.
+    let _ = summary.print(&mut text, Style::for_stderr());
+    let _ = io::stderr().write_all(&text);
+}
+
+fn not_launched(program: &str, error: &io::Error) -> Failure {
+    let exit_code = if error.kind() == io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    };
+    Failure {
+        exit_code,
+        error: anyhow!("cannot run {program}: {error}"),
+    }
+}
+
+fn default_output(program: &str) -> PathBuf {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    PathBuf::from(format!("heapledger.{name}.{}.hlr", std::process::id()))
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let signalled = || 128 + status.signal().unwrap_or(0);
+    status.code().unwrap_or_else(signalled) as u8
+}
+
+/// Two descriptors a process: allow ourselves, not the program, as many as may be.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
+/// Says something on standard error, if there is one.
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "heapledger: {message}");
+}
+
+/// Gives a name that nobody can guess.
+fn random_name(prefix: &str) -> io::Result<String> {
+    let mut bytes = [0u8; 8];
+    getrandom(&mut bytes[..], GetRandomFlags::empty())?;
+    Ok(format!("{prefix}-{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+/// Gives the wall clock, as ledgers keep it.
+fn unix_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// Gives the monotonic clock, as ledgers keep it.
+fn mono_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

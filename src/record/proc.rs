@@ -1,0 +1,149 @@
+//! What /proc tells about a process. Every call may find it gone.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+/// More threads than anybody looks at one by one.
+const MAX_NAMES: usize = 4096;
+
+/// The fields of /proc/PID/stat that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub state: u8,
+    pub parent_pid: u32,
+    pub start_ticks: u64,
+    /// Where the arguments lie: changes with every exec.
+    pub arguments_at: u64,
+    /// As waitpid would give it; 0 where we may not know.
+    pub wait_status: i32,
+}
+
+/// Reads /proc/PID/stat.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&String::from_utf8_lossy(&text))
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The second field is the program's name in parentheses and may hold anything.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        state: *fields.first()?.as_bytes().first()?,
+        parent_pid: number(4)? as u32,
+        start_ticks: number(22)?,
+        arguments_at: number(48).unwrap_or(0),
+        wait_status: number(52).unwrap_or(0) as i32,
+    })
+}
+
+/// Gives the resident set; 0 when it cannot be read.
+pub(super) fn rss_bytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: u64 = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// Adds the names of the process's threads.
+pub(super) fn add_thread_names(pid: u32, names: &mut HashMap<u32, String>) {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return;
+    };
+    for task in tasks.flatten() {
+        let Some(tid) = task.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if names.len() >= MAX_NAMES && !names.contains_key(&tid) {
+            return;
+        }
+        if let Ok(name) = fs::read(task.path().join("comm")) {
+            names.insert(tid, String::from_utf8_lossy(&name).trim_end().to_owned());
+        }
+    }
+}
+
+/// Gives the process's children; all of its threads may have some.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Gives the program's path.
+pub(super) fn exe(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// Gives the program's arguments.
+pub(super) fn args(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.strip_suffix('\0').unwrap_or(&text);
+    if text.is_empty() {
+        Vec::new()
+    } else {
+        text.split('\0').map(str::to_owned).collect()
+    }
+}
+
+/// Tells whether a file is mapped into the process; `None` when that cannot be seen.
+pub(super) fn maps(pid: u32, file_name: &str) -> Option<bool> {
+    let text = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    Some(
+        text.windows(file_name.len())
+            .any(|part| part == file_name.as_bytes()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let tail = (3..=52)
+            .map(|field| field.to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let text = format!("77 (a) S 9 (b)) {}", tail.replacen('3', "Z", 1));
+        let found = parse_stat(&text).unwrap();
+        assert_eq!(
+            found,
+            Stat {
+                state: b'Z',
+                parent_pid: 4,
+                start_ticks: 22,
+                arguments_at: 48,
+                wait_status: 52
+            }
+        );
+        assert_eq!(parse_stat(""), None);
+        assert_eq!(parse_stat("1 (x) "), None);
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let pid = std::process::id();
+        assert!(rss_bytes(pid) > 0);
+        assert!(stat(pid).unwrap().start_ticks > 0);
+        assert!(!args(pid).is_empty());
+        let mut names = HashMap::new();
+        add_thread_names(pid, &mut names);
+        assert!(names.contains_key(&pid));
+    }
+}

@@ -1,0 +1,121 @@
+//! Finds descendants of the program that keep no ledger, and says why.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{inspect, proc};
+
+/// Name by which the preload library is known in /proc/PID/maps.
+pub(super) const LIBRARY: &str = "/libheapledger-";
+/// Distance of two scans, if they are cheap.
+const INTERVAL: Duration = Duration::from_millis(15);
+/// A scan may cost this part of the time.
+const COST_DIVISOR: u32 = 50;
+/// No scan looks at more processes.
+const MAX_PROCESSES: usize = 10_000;
+/// A young image may be about to create its ledger: it is judged when seen this often.
+const SIGHTINGS: u32 = 3;
+
+/// Identity of an image: start of the process, place of its arguments.
+pub(super) type Identity = (u64, u64);
+
+/// Something that the scan found out.
+pub(super) struct Found {
+    pub pid: u32,
+    pub stat: proc::Stat,
+    pub reason: String,
+}
+
+/// The scanner.
+pub(super) struct Strangers {
+    root_pid: u32,
+    children: bool,
+    candidates: HashMap<u32, (Identity, u32)>,
+    next: Instant,
+}
+
+impl Strangers {
+    pub(super) fn new(root_pid: u32, children: bool) -> Strangers {
+        Strangers {
+            root_pid,
+            children,
+            candidates: HashMap::new(),
+            next: Instant::now() + INTERVAL,
+        }
+    }
+
+    /// Gives the moment of the next scan.
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Scans the tree below the root. `known` gives the identity of images that are watched.
+    pub(super) fn scan(&mut self, known: impl Fn(u32) -> Option<Identity>) -> Vec<Found> {
+        let began = Instant::now();
+        let mut found = Vec::new();
+        let mut seen = HashMap::new();
+        for (pid, stat) in self.tree() {
+            let identity = (stat.start_ticks, stat.arguments_at);
+            if known(pid) == Some(identity) || matches!(stat.state, b'Z' | b'X') {
+                continue;
+            }
+            let before = self
+                .candidates
+                .get(&pid)
+                .filter(|(earlier, _)| *earlier == identity);
+            let sightings = before.map_or(1, |(_, sightings)| (sightings + 1).min(SIGHTINGS + 1));
+            seen.insert(pid, (identity, sightings));
+            if sightings == SIGHTINGS
+                && let Some(reason) = reason(pid, known(pid).is_some())
+            {
+                found.push(Found { pid, stat, reason });
+            }
+        }
+        self.candidates = seen;
+        self.next = Instant::now() + INTERVAL.max(began.elapsed() * COST_DIVISOR);
+        found
+    }
+
+    fn tree(&self) -> Vec<(u32, proc::Stat)> {
+        let mut tree = Vec::new();
+        let mut queue = vec![self.root_pid];
+        while let Some(pid) = queue.pop()
+            && tree.len() < MAX_PROCESSES
+        {
+            if self.children {
+                queue.extend(proc::children(pid));
+            }
+            if let Some(stat) = proc::stat(pid) {
+                tree.push((pid, stat));
+            }
+        }
+        tree
+    }
+}
+
+/// Says why a process keeps no ledger; `None` when it merely has not allocated
+/// since its fork, or only moved its arguments.
+fn reason(pid: u32, had_ledger: bool) -> Option<String> {
+    match proc::maps(pid, LIBRARY) {
+        Some(true) => return None,
+        None if had_ledger => return None,
+        _ => {}
+    }
+    let image = inspect::inspect_file(Path::new(&format!("/proc/{pid}/exe")));
+    if let Some(reason) = image.untracked {
+        return Some(reason.to_string());
+    }
+    let exe = proc::exe(pid)?;
+    if let Some(reason) = inspect::privileges(&exe) {
+        return Some(reason.to_string());
+    }
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let is_set = environment
+        .split(|&byte| byte == 0)
+        .any(|entry| entry.starts_with(b"LD_PRELOAD="));
+    Some(match is_set {
+        true => super::NOT_LOADED.to_owned(),
+        false => "started without LD_PRELOAD in its environment".to_owned(),
+    })
+}

@@ -1,0 +1,107 @@
+//! What the summary at the end of a run needs, kept while processes end, so
+//! that memory does not grow with their number.
+
+use std::collections::HashMap;
+
+use crate::counts::{Counts, Side};
+use crate::recording::model::{Losses, Outcome, Process, Site};
+use crate::recording::resolve::INHERITED;
+
+/// Untracked processes that are named one by one.
+const NAMED: usize = 5;
+
+/// Sums over all processes, and the two that the summary shows.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub processes: u64,
+    pub untracked: u64,
+    /// The first untracked ones.
+    pub named: Vec<Process>,
+    /// The program itself, as its last image.
+    pub root: Option<Process>,
+    /// The one with the highest peak.
+    pub largest: Option<Process>,
+    pub losses: Losses,
+    by_site: HashMap<u32, [Counts; 2]>,
+    /// What forked processes began with, and did not allocate themselves.
+    inherited: [Counts; 2],
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, process: &Process, root_pid: u32) {
+        self.processes += 1;
+        if process.untracked_reason.is_some() {
+            self.untracked += 1;
+            if self.named.len() < NAMED {
+                self.named.push(process.clone());
+            }
+        }
+        for owner in &process.owners {
+            self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;
+        }
+        for thread in process
+            .threads
+            .iter()
+            .filter(|thread| thread.name == INHERITED)
+        {
+            (0..2).for_each(|side| self.inherited[side] += thread.counts[side]);
+        }
+        add_losses(&mut self.losses, &process.losses);
+        let peak = |process: &Process| process.peak.live_bytes[2];
+        if self
+            .largest
+            .as_ref()
+            .is_none_or(|largest| peak(process) > peak(largest))
+        {
+            self.largest = Some(process.clone());
+        }
+        if process.pid == root_pid && (self.root.is_none() || process.outcome != Outcome::Exec) {
+            self.root = Some(process.clone());
+        }
+    }
+
+    /// Gives what all processes allocated, by side.
+    pub(super) fn allocated(&self, sites: &[Site]) -> [Counts; 2] {
+        let all = self
+            .by_site
+            .iter()
+            .flat_map(|(&site, counts)| Side::ALL.map(|side| (site, side, counts[side.index()])));
+        let sums = by_side(all, sites);
+        std::array::from_fn(|side| sums[side] - self.inherited[side])
+    }
+}
+
+/// Gives the sums of one process by side.
+pub(super) fn totals(process: &Process, sites: &[Site]) -> [Counts; 2] {
+    by_side(
+        process
+            .owners
+            .iter()
+            .map(|owner| (owner.site, owner.side, owner.counts)),
+        sites,
+    )
+}
+
+/// What the malloc family books for Rust's own allocator is Rust's.
+fn by_side(entries: impl Iterator<Item = (u32, Side, Counts)>, sites: &[Site]) -> [Counts; 2] {
+    let mut sums = [Counts::default(); 2];
+    for (site, side, counts) in entries {
+        let is_shim = sites.get(site as usize).is_some_and(|site| site.rust_shim);
+        sums[if is_shim { Side::Rust } else { side }.index()] += counts;
+    }
+    sums
+}
+
+fn add_losses(sum: &mut Losses, losses: &Losses) {
+    for (sum, count) in [
+        (&mut sum.foreign_frees, losses.foreign_frees),
+        (&mut sum.crossed_frees, losses.crossed_frees),
+        (&mut sum.owners_overflowed, losses.owners_overflowed),
+        (&mut sum.slots_overflowed, losses.slots_overflowed),
+        (&mut sum.scopes_overflowed, losses.scopes_overflowed),
+        (&mut sum.pages_refused, losses.pages_refused),
+        (&mut sum.children_untracked, losses.children_untracked),
+    ] {
+        *sum = sum.saturating_add(count);
+    }
+}

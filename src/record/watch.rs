@@ -1,0 +1,468 @@
+//! Watches the program and its children from outside until the program ends.
+//!
+//! One loop waits for signals, for new ledgers, for processes that end, and for
+//! the time of the next reading.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::arrivals::{self, Arrival, open_complete, pid_of};
+use super::clerk::{Clerk, Job, QUEUE};
+use super::image::{BooksOf, Image};
+use super::signals::Signals;
+use super::strangers::{self, Strangers};
+use super::{ending, mono_ns, proc, unix_ns};
+use crate::ledger::layout::Header;
+use crate::recording::model::{Outcome, Process};
+use crate::recording::resolve::seconds_between;
+
+const SIGNALS: u64 = 0;
+const LEDGERS: u64 = 1;
+const ROOT: u64 = 2;
+const FIRST_IMAGE: u64 = 3;
+
+/// Readings may cost this part of the time.
+const COST_DIVISOR: u32 = 50;
+/// Children that end together with the program are waited for this long.
+const GRACE: Duration = Duration::from_millis(10);
+/// Where the kernel tells of nothing, we look this often.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What the watch needs to know of the run.
+pub(super) struct Run<'a> {
+    pub directory: Option<&'a Path>,
+    pub children: bool,
+    pub clerk: &'a Clerk,
+    pub start_unix_ns: u64,
+    pub command: &'a [String],
+    /// Why the program itself cannot be tracked, when that is known.
+    pub root_reason: Option<String>,
+}
+
+/// What the watch found out.
+pub(super) struct Ended {
+    pub status: ExitStatus,
+    /// Highest sum over all processes, as read: side c, side rust, both.
+    pub tree_peak: [i64; 3],
+    /// The program itself never kept a ledger, though nothing spoke against it.
+    pub handshake_failed: bool,
+}
+
+pub(super) struct Watch<'a> {
+    run: Run<'a>,
+    child: Child,
+    root_pid: u32,
+    root_pidfd: Option<OwnedFd>,
+    signals: Signals,
+    epoll: OwnedFd,
+    inotify: Option<OwnedFd>,
+    arrivals: Vec<Arrival>,
+    images: HashMap<u64, Image>,
+    /// The present image of each process.
+    present: HashMap<u32, u64>,
+    next_key: u64,
+    strangers: Strangers,
+    next_reading: Instant,
+    tree_peak: [i64; 3],
+    root_was_seen: bool,
+    /// The last ledgers handed over: their files may still be there.
+    given: VecDeque<PathBuf>,
+}
+
+impl<'a> Watch<'a> {
+    /// Begins to watch. The descriptors for new ledgers must exist before the
+    /// program starts, so that none is missed; see [`arrivals::watch_directory`].
+    pub(super) fn new(
+        run: Run<'a>,
+        child: Child,
+        signals: Signals,
+        inotify: Option<OwnedFd>,
+    ) -> io::Result<Watch<'a>> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let root_pid = child.id();
+        let root_pidfd = ending::open(root_pid);
+        let add = |descriptor, key| {
+            epoll::add(
+                &epoll,
+                descriptor,
+                epoll::EventData::new_u64(key),
+                epoll::EventFlags::IN,
+            )
+        };
+        add(signals.as_fd(), SIGNALS)?;
+        if let Some(descriptor) = &inotify {
+            add(std::os::fd::AsFd::as_fd(descriptor), LEDGERS)?;
+        }
+        if let Some(descriptor) = &root_pidfd {
+            add(std::os::fd::AsFd::as_fd(descriptor), ROOT)?;
+        }
+        let strangers = Strangers::new(root_pid, run.children);
+        Ok(Watch {
+            run,
+            child,
+            root_pid,
+            root_pidfd,
+            signals,
+            epoll,
+            inotify,
+            arrivals: Vec::new(),
+            images: HashMap::new(),
+            present: HashMap::new(),
+            next_key: FIRST_IMAGE,
+            strangers,
+            next_reading: Instant::now(),
+            tree_peak: [0; 3],
+            root_was_seen: false,
+            given: VecDeque::new(),
+        })
+    }
+
+    /// Watches until the program has ended and hands everything to the clerk.
+    pub(super) fn run(mut self) -> io::Result<Ended> {
+        let status = loop {
+            self.wait(self.timeout())?;
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            let now = Instant::now();
+            if now >= self.next_reading {
+                self.read(now);
+            }
+            if self.run.directory.is_some() && now >= self.strangers.next() {
+                self.scan();
+            }
+        };
+        self.settle()?;
+        Ok(self.finish(status))
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.run.directory.is_none() {
+            return self.root_pidfd.is_none().then_some(POLL);
+        }
+        let mut next = self.strangers.next();
+        if !self.images.is_empty() || !self.arrivals.is_empty() {
+            next = next.min(self.next_reading);
+        }
+        let limit = if self.root_pidfd.is_none() || self.inotify.is_none() {
+            POLL
+        } else {
+            Duration::MAX
+        };
+        Some(next.saturating_duration_since(Instant::now()).min(limit))
+    }
+
+    /// Waits for something to happen, and deals with it.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        });
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            match event.data.u64() {
+                SIGNALS => self.forward(),
+                LEDGERS => self.note_arrivals(),
+                ROOT => {}
+                key => self.note_end(key),
+            }
+        }
+        if self.inotify.is_none() && self.run.directory.is_some() {
+            self.list_directory();
+        }
+        self.admit_all();
+        Ok(())
+    }
+
+    fn forward(&mut self) {
+        while let Some(number) = self.signals.next() {
+            let target = Pid::from_raw(self.root_pid as i32);
+            if let (Some(pid), Some(signal)) = (target, Signal::from_named_raw(number)) {
+                // It may have ended already, or be somebody else's by now (set-user-ID).
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+
+    fn note_arrivals(&mut self) {
+        let Some(descriptor) = &self.inotify else {
+            return;
+        };
+        let (names, overflowed) = arrivals::announced(descriptor);
+        for name in names {
+            self.note_arrival(&name);
+        }
+        if overflowed {
+            self.list_directory();
+        }
+    }
+
+    fn note_arrival(&mut self, name: &str) {
+        let (Some(directory), Some(pid)) = (self.run.directory, pid_of(name)) else {
+            return;
+        };
+        let path = directory.join(name);
+        // The descriptor is opened at first sight: the process may not live long.
+        let pidfd = ending::open(pid);
+        self.arrivals.push(Arrival { path, pid, pidfd });
+    }
+
+    fn list_directory(&mut self) {
+        let entries = self
+            .run
+            .directory
+            .map(fs::read_dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flatten();
+        let names: Vec<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        for name in names {
+            let known = |path: &Path| path.file_name().is_some_and(|found| found == name.as_str());
+            let is_watched = self.images.values().any(|image| match &image.books {
+                BooksOf::Ledger { path, .. } => known(path),
+                BooksOf::Nobody(_) => false,
+            });
+            let is_given = self.given.iter().any(|path| known(path));
+            if !is_watched && !is_given && !self.arrivals.iter().any(|arrival| known(&arrival.path))
+            {
+                self.note_arrival(&name);
+            }
+        }
+    }
+
+    fn admit_all(&mut self) {
+        for arrival in std::mem::take(&mut self.arrivals) {
+            match open_complete(&arrival) {
+                Ok(Some((file, header))) => self.admit(arrival, file, &header),
+                Ok(None) if arrival.is_alive() => self.arrivals.push(arrival),
+                // Its writer died before it was complete, or it is no ledger.
+                Ok(None) | Err(_) => drop(fs::remove_file(&arrival.path)),
+            }
+        }
+    }
+
+    fn admit(&mut self, arrival: Arrival, file: fs::File, header: &Header) {
+        let Arrival { path, pid, pidfd } = arrival;
+        let mut image = Image::new(pid, header.created_mono_ns, BooksOf::Ledger { file, path });
+        image.start_ticks = header.start_ticks;
+        let stat = proc::stat(pid);
+        // A child that was forked to exec may be another program by now: then its
+        // arguments are not this image's.
+        if let Some(stat) = stat.filter(|_| proc::maps(pid, strangers::LIBRARY) != Some(false)) {
+            image.arguments_at = stat.arguments_at;
+        }
+        // Another process with the number that ours has in its own pid namespace.
+        let is_another =
+            |stat: proc::Stat| header.start_ticks != 0 && stat.start_ticks != header.start_ticks;
+        let is_invisible = stat.is_some_and(is_another);
+        image.pidfd = pidfd.filter(|_| !is_invisible);
+        if let Some(previous) = self.take_present(pid) {
+            if previous.created_mono_ns > image.created_mono_ns {
+                self.give(image, Outcome::Exec);
+                return self.insert(previous);
+            }
+            let same = previous.start_ticks == image.start_ticks;
+            let outcome = if same {
+                Outcome::Exec
+            } else {
+                previous.outcome()
+            };
+            self.give(previous, outcome);
+        }
+        self.root_was_seen |= pid == self.root_pid;
+        if pid != self.root_pid && image.pidfd.is_none() && stat.is_none() {
+            return self.give(image, Outcome::Unknown);
+        }
+        image.read(Instant::now(), mono_ns());
+        self.insert(image);
+    }
+
+    fn insert(&mut self, image: Image) {
+        let key = self.next_key;
+        self.next_key += 1;
+        if let Some(pidfd) = image.pidfd.as_ref().filter(|_| image.pid != self.root_pid) {
+            let data = epoll::EventData::new_u64(key);
+            // Without it the end of the process is found at the end of the run.
+            let _ = epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN);
+        }
+        if let Some(next) = image.next_reading() {
+            self.next_reading = self.next_reading.min(next);
+        }
+        self.present.insert(image.pid, key);
+        self.images.insert(key, image);
+    }
+
+    fn take_present(&mut self, pid: u32) -> Option<Image> {
+        let key = self.present.remove(&pid)?;
+        self.images.remove(&key)
+    }
+
+    fn give(&mut self, image: Image, outcome: Outcome) {
+        if let BooksOf::Ledger { path, .. } = &image.books {
+            self.given.truncate(QUEUE + 2);
+            self.given.push_front(path.clone());
+        }
+        self.run.clerk.give(image.finish(outcome, mono_ns()));
+    }
+
+    fn note_end(&mut self, key: u64) {
+        // A new image may have been announced and not admitted yet.
+        self.note_arrivals();
+        self.admit_all();
+        let Some(image) = self.images.remove(&key) else {
+            return;
+        };
+        if self.present.get(&image.pid) == Some(&key) {
+            self.present.remove(&image.pid);
+        }
+        let outcome = image.outcome();
+        self.give(image, outcome);
+    }
+
+    /// Reads every image whose time has come.
+    fn read(&mut self, now: Instant) {
+        let mono_ns = mono_ns();
+        let mut sum = [0i64; 2];
+        let mut next = now + Duration::from_secs(1);
+        let mut gone = Vec::new();
+        for (&key, image) in &mut self.images {
+            if image.next_reading().is_some_and(|due| due <= now) {
+                image.read(now, mono_ns);
+                if image.pidfd.is_none() && image.pid != self.root_pid && image.has_ended() {
+                    gone.push(key);
+                }
+            }
+            sum[0] = sum[0].saturating_add(image.live_bytes[0]);
+            sum[1] = sum[1].saturating_add(image.live_bytes[1]);
+            next = next.min(image.next_reading().unwrap_or(next));
+        }
+        for (peak, now) in
+            self.tree_peak
+                .iter_mut()
+                .zip([sum[0], sum[1], sum[0].saturating_add(sum[1])])
+        {
+            *peak = (*peak).max(now);
+        }
+        self.next_reading = next.max(Instant::now() + now.elapsed() * COST_DIVISOR);
+        gone.into_iter().for_each(|key| self.note_end(key));
+    }
+
+    /// Looks for descendants without a ledger.
+    fn scan(&mut self) {
+        let (images, present) = (&self.images, &self.present);
+        let known = |pid| {
+            let image = images.get(present.get(&pid)?)?;
+            Some((image.start_ticks, image.arguments_at))
+        };
+        for found in self.strangers.scan(known) {
+            if let Some(previous) = self.take_present(found.pid) {
+                self.give(previous, Outcome::Exec);
+            }
+            let process = Process {
+                pid: found.pid,
+                parent_pid: found.stat.parent_pid,
+                exe: proc::exe(found.pid)
+                    .unwrap_or_default()
+                    .display()
+                    .to_string(),
+                args: proc::args(found.pid),
+                started_s: seconds_between(self.run.start_unix_ns, unix_ns()),
+                untracked_reason: Some(found.reason),
+                ..Process::default()
+            };
+            let mut image = Image::new(found.pid, mono_ns(), BooksOf::Nobody(Box::new(process)));
+            image.start_ticks = found.stat.start_ticks;
+            image.arguments_at = found.stat.arguments_at;
+            image.pidfd = ending::open(found.pid);
+            self.root_was_seen |= found.pid == self.root_pid;
+            self.insert(image);
+        }
+    }
+
+    /// Gives children that end with the program the time to do so.
+    fn settle(&mut self) -> io::Result<()> {
+        let until = Instant::now() + GRACE;
+        self.list_directory();
+        self.admit_all();
+        loop {
+            let others = self
+                .images
+                .values()
+                .any(|image| image.pid != self.root_pid && image.pidfd.is_some());
+            let left = until.saturating_duration_since(Instant::now());
+            if !others || left.is_zero() {
+                return Ok(());
+            }
+            if let Some(pidfd) = self.root_pidfd.take() {
+                let _ = epoll::delete(&self.epoll, &pidfd);
+            }
+            self.wait(Some(left))?;
+        }
+    }
+
+    fn finish(mut self, status: ExitStatus) -> Ended {
+        self.list_directory();
+        self.admit_all();
+        // Closing it takes the kernel some 10 ms: meanwhile the symbols are read.
+        let inotify = self.inotify.take();
+        std::thread::spawn(move || drop(inotify));
+        let root_outcome = ending::from_status(status);
+        for (_, image) in std::mem::take(&mut self.images) {
+            let outcome = match image.pid == self.root_pid {
+                true => root_outcome.clone(),
+                false if image.pidfd.is_none() => Outcome::Unknown,
+                false if image.has_ended() => image.outcome(),
+                false => Outcome::Running,
+            };
+            self.give(image, outcome);
+        }
+        let handshake_failed = !self.root_was_seen && self.run.root_reason.is_none();
+        if !self.root_was_seen {
+            self.run
+                .clerk
+                .give(Job::Untracked(Box::new(self.untracked_root(root_outcome))));
+        }
+        Ended {
+            status,
+            tree_peak: self.tree_peak,
+            handshake_failed,
+        }
+    }
+
+    fn untracked_root(&self, outcome: Outcome) -> Process {
+        let reason = self
+            .run
+            .root_reason
+            .clone()
+            .unwrap_or_else(|| super::NOT_LOADED.to_owned());
+        Process {
+            pid: self.root_pid,
+            parent_pid: std::process::id(),
+            exe: self.run.command[0].clone(),
+            args: self.run.command.to_vec(),
+            duration_s: seconds_between(self.run.start_unix_ns, unix_ns()),
+            outcome,
+            untracked_reason: Some(reason),
+            ..Process::default()
+        }
+    }
+}

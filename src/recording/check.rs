@@ -1,0 +1,63 @@
+//! Makes a recording from a file safe to work with: every index leads
+//! somewhere, every figure is a number, the root comes first.
+
+use super::model::{Process, Recording};
+
+/// Drops what refers to nothing and says so.
+pub(super) fn check(recording: &mut Recording) {
+    let modules = recording.modules.len();
+    let mut dangling = 0usize;
+    for site in &mut recording.sites {
+        if site.module.is_some_and(|index| index as usize >= modules) {
+            site.module = None;
+            dangling += 1;
+        }
+    }
+    let sites = recording.sites.len();
+    for process in &mut recording.processes {
+        dangling += check_process(process, sites);
+    }
+    if dangling > 0 {
+        recording.warnings.push(format!(
+            "{dangling} entries refer to nothing and are left out"
+        ));
+    }
+    sort_processes(recording);
+}
+
+/// Puts the root first, then everything in the order in which it began.
+pub(super) fn sort_processes(recording: &mut Recording) {
+    let root_pid = recording.start.root_pid;
+    recording.processes.sort_by(|a, b| {
+        let rank = |process: &Process| process.pid != root_pid;
+        rank(a)
+            .cmp(&rank(b))
+            .then(a.started_s.total_cmp(&b.started_s))
+    });
+}
+
+fn check_process(process: &mut Process, sites: usize) -> usize {
+    let before = process.owners.len();
+    process.owners.retain(|owner| (owner.site as usize) < sites);
+    let mut dangling = before - process.owners.len();
+    let scopes = process.scopes.len();
+    for owner in &mut process.owners {
+        if owner.scope.is_some_and(|index| index as usize >= scopes) {
+            owner.scope = None;
+            dangling += 1;
+        }
+    }
+    for seconds in [
+        &mut process.started_s,
+        &mut process.duration_s,
+        &mut process.peak.at_s,
+    ]
+    .into_iter()
+    .chain(process.timeline.iter_mut().map(|point| &mut point.t_s))
+    {
+        if !seconds.is_finite() {
+            *seconds = 0.0;
+        }
+    }
+    dangling
+}

@@ -1,0 +1,189 @@
+use std::io::{Seek, SeekFrom};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::counts::{Counts, Side};
+use crate::recording::model::{Outcome, OwnerEntry};
+
+fn sample_process(pid: u32, site: u32) -> Process {
+    let counts = Counts::new((4096, 4), (1024, 1), 4000, 0);
+    Process {
+        pid,
+        exe: "/usr/bin/true".into(),
+        outcome: Outcome::Signal(9),
+        owners: vec![OwnerEntry {
+            site,
+            side: Side::C,
+            scope: None,
+            counts,
+            at_peak: (10, 1),
+        }],
+        ..Process::default()
+    }
+}
+
+/// A recording of two processes, as bytes, and where each frame ends.
+fn sample() -> (Vec<u8>, Vec<usize>) {
+    let mut file = tempfile::tempfile().unwrap();
+    let start = Start {
+        command: vec!["true".into()],
+        root_pid: 7,
+        ..Start::default()
+    };
+    let mut ends = Vec::new();
+    let mut sites = vec![Site {
+        offset: 1,
+        module: Some(0),
+        ..Site::default()
+    }];
+    let modules = vec![Module {
+        path: "/lib/x.so".into(),
+        build_id: vec![1],
+    }];
+    let mut writer = Writer::new(file.try_clone().unwrap(), &start).unwrap();
+    ends.push(writer.bytes_written() as usize);
+    writer
+        .process(sample_process(9, 0), &modules, &sites)
+        .unwrap();
+    ends.push(writer.bytes_written() as usize);
+    sites.push(Site {
+        offset: 2,
+        ..Site::default()
+    });
+    writer
+        .process(sample_process(7, 1), &modules, &sites)
+        .unwrap();
+    ends.push(writer.bytes_written() as usize);
+    sites[0].symbol = Some("decode".into());
+    writer.end(&sites).unwrap();
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    (bytes, ends)
+}
+
+fn read_bytes(bytes: &[u8]) -> Result<Frames, OpenError> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    read(file, Path::new("test.hlr"))
+}
+
+#[test]
+fn what_was_written_comes_back_with_the_root_first() {
+    let frames = read_bytes(&sample().0).unwrap();
+    let recording = frames.recording;
+    assert!(frames.ended);
+    assert_eq!(recording.warnings, Vec::<String>::new());
+    assert_eq!(
+        recording
+            .processes
+            .iter()
+            .map(|process| process.pid)
+            .collect::<Vec<_>>(),
+        [7, 9]
+    );
+    assert_eq!(recording.processes[0].outcome, Outcome::Signal(9));
+    assert_eq!(recording.sites[0].symbol.as_deref(), Some("decode"));
+    assert_eq!(recording.sites.len(), 2);
+    assert_eq!(recording.modules[0].name(), "x.so");
+}
+
+#[test]
+fn every_truncation_gives_all_complete_frames() {
+    let (bytes, ends) = sample();
+    for length in 0..bytes.len() {
+        match read_bytes(&bytes[..length]) {
+            Err(error) => assert!(length < PREAMBLE_BYTES, "{length}: {error}"),
+            Ok(frames) => {
+                let complete = ends[1..].iter().filter(|&&end| end <= length).count();
+                assert_eq!(
+                    frames.recording.processes.len(),
+                    complete,
+                    "cut at {length}"
+                );
+                assert!(!frames.ended);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_newer_layout_is_named() {
+    let (mut bytes, _) = sample();
+    bytes[8] = 3;
+    let error = read_bytes(&bytes).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "cannot open recording test.hlr: layout 3, this heapledger reads 1"
+    );
+}
+
+#[test]
+fn other_files_are_refused() {
+    for bytes in [&b""[..], b"hlrec", b"#!/bin/sh\nexit 0\n", &[0; 4096]] {
+        let error = read_bytes(bytes).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "cannot open recording test.hlr: not a heapledger recording"
+        );
+    }
+}
+
+#[test]
+fn indices_that_lead_nowhere_are_left_out() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut writer = Writer::new(file.reopen().unwrap(), &Start::default()).unwrap();
+    let sites = [Site {
+        module: Some(77),
+        ..Site::default()
+    }];
+    let mut process = sample_process(1, 99);
+    process.started_s = f64::NAN;
+    process.owners.push(OwnerEntry {
+        site: 0,
+        scope: Some(5),
+        ..process.owners[0].clone()
+    });
+    writer.process(process, &[], &sites).unwrap();
+    writer.end(&sites).unwrap();
+    let recording = Recording::open(file.path()).unwrap();
+    assert_eq!(recording.sites[0].module, None);
+    assert_eq!(recording.processes[0].owners.len(), 1);
+    assert_eq!(recording.processes[0].owners[0].scope, None);
+    assert_eq!(recording.processes[0].started_s, 0.0);
+    assert_eq!(
+        recording.warnings,
+        ["3 entries refer to nothing and are left out"]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn corruption_never_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let (mut bytes, _) = sample();
+        for (index, value) in changes {
+            let at = index.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = read_bytes(&bytes);
+    }
+
+    /// With a checksum that fits, what is inside the frame is the enemy's choice.
+    #[test]
+    fn hostile_payloads_never_panic(kind in 0u8..7, payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(LAYOUT.to_le_bytes());
+        bytes.push(kind);
+        bytes.extend((payload.len() as u32).to_le_bytes());
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&[kind]);
+        hasher.update(&payload);
+        bytes.extend(hasher.finalize().to_le_bytes());
+        bytes.extend(&payload);
+        let _ = read_bytes(&bytes);
+    }
+}

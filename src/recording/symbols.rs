@@ -1,0 +1,163 @@
+//! Names of call sites, from the object files, outside the recorded program.
+//!
+//! One module at a time and each on its own: a file that is gone, was replaced
+//! or cannot be read costs its own symbols and nothing else.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{Input, Sym, Symbolizer};
+use indicatif::ProgressBar;
+use object::{Object, ReadCache};
+
+use super::model::{Module, Site};
+use super::shims::{is_shim, mark_shims};
+
+/// A wait worth telling about.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Gives every site what its module's symbols and line tables know of it.
+pub(crate) fn resolve(modules: &[Module], sites: &mut [Site]) {
+    let mut by_module: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (index, site) in sites.iter().enumerate() {
+        if let Some(module) = site.module {
+            by_module.entry(module).or_default().push(index);
+        }
+    }
+    let began = Instant::now();
+    let mut progress: Option<ProgressBar> = None;
+    for (done, (&module, indices)) in by_module.iter().enumerate() {
+        if progress.is_none() && began.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
+            progress =
+                Some(ProgressBar::new(by_module.len() as u64).with_message("reading symbols"));
+        }
+        if let Some(bar) = &progress {
+            bar.set_position(done as u64);
+        }
+        if let Some(module) = modules.get(module as usize) {
+            // A damaged object file must not cost the recording.
+            let _ = catch_unwind(AssertUnwindSafe(|| resolve_module(module, sites, indices)));
+        }
+    }
+    if let Some(bar) = progress {
+        bar.finish_and_clear();
+    }
+}
+
+fn resolve_module(module: &Module, sites: &mut [Site], indices: &[usize]) -> Option<()> {
+    let path = Path::new(&module.path);
+    let cache = ReadCache::new(open_regular(path)?);
+    let elf = object::File::parse(&cache).ok()?;
+    if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
+        return None;
+    }
+    name_sites(path, sites, indices);
+    mark_shims(&elf, sites, indices);
+    Some(())
+}
+
+/// Opens a file that cannot block us: no device, no pipe.
+fn open_regular(path: &Path) -> Option<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+fn name_sites(path: &Path, sites: &mut [Site], indices: &[usize]) {
+    // The return address may already belong to the next line, or the next function.
+    let calls: Vec<u64> = indices
+        .iter()
+        .map(|&index| sites[index].offset.saturating_sub(1))
+        .collect();
+    let source = Source::Elf(Elf::new(path));
+    let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
+    let Ok(found) = symbolizer.symbolize(&source, Input::VirtOffset(&calls)) else {
+        return;
+    };
+    for (&index, found) in indices.iter().zip(found) {
+        if let Some(symbol) = found.as_sym() {
+            name_site(&mut sites[index], symbol);
+        }
+    }
+}
+
+/// Takes the function that the compiler emitted, not what it inlined there:
+/// `decode` says more than `Vec::with_capacity`.
+fn name_site(site: &mut Site, symbol: &Sym<'_>) {
+    site.symbol = Some(symbol.name.clone().into_owned());
+    if is_shim(&symbol.name) {
+        site.rust_shim = true;
+    }
+    if let Some(code) = &symbol.code_info {
+        site.file = Some(code.to_path().to_string_lossy().into_owned());
+        site.line = code.line;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object::ObjectSymbol;
+
+    use super::*;
+
+    /// Not inlined, so that it has a symbol of its own.
+    #[inline(never)]
+    fn a_function_with_a_symbol() -> u64 {
+        std::hint::black_box(41) + 1
+    }
+
+    #[test]
+    fn a_call_site_in_this_program_gets_its_function_and_line() {
+        let exe = std::env::current_exe().unwrap();
+        let cache = ReadCache::new(File::open(&exe).unwrap());
+        let elf = object::File::parse(&cache).unwrap();
+        let address = elf
+            .symbols()
+            .find(|symbol| {
+                symbol
+                    .name()
+                    .is_ok_and(|name| name.contains("a_function_with_a_symbol"))
+            })
+            .map(|symbol| symbol.address())
+            .unwrap();
+        let module = |build_id: Vec<u8>| Module {
+            path: exe.to_str().unwrap().to_owned(),
+            build_id,
+        };
+        let build_id = elf.build_id().unwrap().unwrap_or_default().to_vec();
+        let site = Site {
+            module: Some(0),
+            offset: address + 2,
+            ..Site::default()
+        };
+        let mut sites = vec![site.clone()];
+        resolve(&[module(build_id)], &mut sites);
+        assert!(
+            sites[0]
+                .symbol
+                .as_ref()
+                .unwrap()
+                .contains("a_function_with_a_symbol"),
+            "{:?}",
+            sites[0]
+        );
+        assert!(sites[0].file.as_ref().unwrap().ends_with("symbols.rs"));
+        assert_eq!(a_function_with_a_symbol(), 42);
+
+        let mut sites = vec![site];
+        resolve(&[module(vec![1, 2, 3])], &mut sites);
+        assert_eq!(
+            sites[0].symbol, None,
+            "another build of the file must not lend its names"
+        );
+    }
+}
