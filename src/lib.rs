@@ -1,5 +1,7 @@
 //! heapledger.
 #[cfg(feature = "cli")]
+pub mod analysis;
+#[cfg(feature = "cli")]
 pub mod cli;
 mod counts;
 mod error;

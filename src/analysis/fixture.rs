@@ -1,0 +1,97 @@
+//! A small recording with round figures, for tests.
+
+use crate::counts::{Counts, Side};
+use crate::recording::Recording;
+use crate::recording::model::{
+    Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Start, Thread, TimelinePoint,
+};
+
+/// (bytes, blocks) allocated and freed; as much requested as allocated.
+pub(crate) fn counts(allocated: (u64, u64), freed: (u64, u64)) -> Counts {
+    Counts::new(allocated, freed, allocated.0, 0)
+}
+
+/// A player of 2 s: a codec that holds 5,000 blocks, a Rust parser and a scope.
+pub(crate) fn recording() -> Recording {
+    Recording {
+        start: Start {
+            command: vec!["player".into(), "--loop".into(), "a file.mkv".into()],
+            root_pid: 100,
+            ..Start::default()
+        },
+        modules: vec![module("/usr/lib/libcodec.so.1", &[0xca, 0xfe]), module("/usr/bin/player", &[])],
+        sites: vec![
+            Site { symbol: Some("decode_frame".into()), ..site(0, 0x1234) },
+            Site {
+                symbol: Some("player::parse".into()),
+                file: Some("/src/player/parse.rs".into()),
+                line: Some(42),
+                ..site(1, 0x500)
+            },
+            site(1, 0x900),
+        ],
+        processes: vec![process()],
+        warnings: Vec::new(),
+    }
+}
+
+fn module(path: &str, build_id: &[u8]) -> Module {
+    Module { path: path.into(), build_id: build_id.into() }
+}
+
+fn site(module: u32, offset: u64) -> Site {
+    Site { module: Some(module), offset, ..Site::default() }
+}
+
+fn process() -> Process {
+    let point = |t_s, c_live_bytes, rust_live_bytes| TimelinePoint {
+        t_s,
+        c_live_bytes,
+        rust_live_bytes,
+        rss_bytes: 8_000_000,
+    };
+    Process {
+        pid: 100,
+        parent_pid: 1,
+        exe: "/usr/bin/player".into(),
+        args: vec!["player".into(), "--loop".into(), "a file.mkv".into()],
+        duration_s: 2.0,
+        outcome: Outcome::ExitCode(0),
+        hooks: 3,
+        owners: owners(),
+        scopes: vec!["decode".into()],
+        threads: threads(),
+        sizes: [
+            Sizes { buckets: vec![(127, 100), (1023, 5_000)], max: 1_000 },
+            Sizes { buckets: vec![(16_383, 30)], max: 10_000 },
+        ],
+        peak: Peak { live_bytes: [4_500_000, 250_000, 4_700_000], at_s: 1.25, captured_live_bytes: 4_700_000 },
+        timeline: vec![point(0.0, 0, 0), point(1.0, 4_500_000, 200_000), point(1.9, 4_000_000, 200_000)],
+        ..Process::default()
+    }
+}
+
+fn owners() -> Vec<OwnerEntry> {
+    let owner = |site, side, scope, counts, at_peak| OwnerEntry { site, side, scope, counts, at_peak };
+    vec![
+        owner(0, Side::C, Some(0), counts((4_000_000, 5_000), (0, 0)), (3_900_000, 4_900)),
+        owner(2, Side::C, None, counts((1_000_000, 100), (1_000_000, 100)), (600_000, 60)),
+        owner(1, Side::Rust, None, counts((200_000, 20), (0, 0)), (200_000, 20)),
+        owner(1, Side::Rust, None, counts((100_000, 10), (100_000, 10)), (0, 0)),
+    ]
+}
+
+fn threads() -> Vec<Thread> {
+    vec![
+        Thread {
+            tid: 100,
+            name: "player".into(),
+            counts: [counts((1_000_000, 100), (1_000_000, 100)), counts((300_000, 30), (100_000, 10))],
+        },
+        Thread {
+            tid: 101,
+            name: "decoder".into(),
+            counts: [counts((4_000_000, 5_000), (0, 0)), Counts::default()],
+        },
+    ]
+}

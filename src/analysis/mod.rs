@@ -1,0 +1,76 @@
+//! From a recording to figures: what each process held, by side, library, call
+//! site, scope and thread, and whether its books add up.
+//!
+//! Everything here is a pure function of a [`Recording`]; how figures are shown
+//! is the business of `report`.
+
+mod books;
+mod catalog;
+mod fan_out;
+mod invariants;
+mod process;
+mod signals;
+mod sizes;
+mod timeline;
+mod tree;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+pub use books::{Books, LibraryRow, ScopeRow, SideTotals, SiteRow, ThreadRow, Totals};
+pub use catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
+pub use fan_out::for_each_in_order;
+pub use invariants::Violations;
+pub use process::{PeakReport, ProcessReport};
+pub use signals::signal_name;
+pub use sizes::SizeSummary;
+pub use timeline::{Reading, Span, readings, seconds};
+pub use tree::Tree;
+
+use crate::recording::Recording;
+
+/// A recording, analysed.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// What was analysed.
+    pub recording: &'a Recording,
+    /// The call sites, libraries and scopes that rows name by identifier.
+    pub catalog: Catalog<'a>,
+    /// In the recording's order, the root first.
+    pub processes: Vec<ProcessReport<'a>>,
+}
+
+impl<'a> Report<'a> {
+    /// Analyses a recording, several processes at a time.
+    pub fn new(recording: &'a Recording) -> Report<'a> {
+        let catalog = Catalog::new(recording);
+        let mut processes = Vec::with_capacity(recording.processes.len());
+        for_each_in_order(
+            &recording.processes,
+            |process| ProcessReport::new(&catalog, process),
+            |report| {
+                processes.push(report);
+                Ok::<(), std::convert::Infallible>(())
+            },
+        )
+        .unwrap_or_else(|never| match never {});
+        Report { recording, catalog, processes }
+    }
+
+    /// Gives the processes that have books.
+    pub fn tracked(&self) -> impl Iterator<Item = &ProcessReport<'a>> {
+        self.processes.iter().filter(|process| process.books.is_some())
+    }
+
+    /// Gives the processes that have none.
+    pub fn untracked(&self) -> impl Iterator<Item = &ProcessReport<'a>> {
+        self.processes.iter().filter(|process| process.books.is_none())
+    }
+
+    /// Gives the tracked process with the highest peak, the first among equals.
+    pub fn heaviest(&self) -> Option<&ProcessReport<'a>> {
+        self.tracked().reduce(|best, next| {
+            if next.peak.live_bytes > best.peak.live_bytes { next } else { best }
+        })
+    }
+}

@@ -1,0 +1,241 @@
+//! One process's figures.
+
+use super::books::{Books, Collector, SiteRow, ThreadRow, size_order};
+use super::catalog::Catalog;
+use super::invariants::{self, Violations};
+use super::sizes::SizeSummary;
+use super::timeline::seconds;
+use crate::counts::{Counts, Side};
+use crate::recording::model::{OwnerEntry, Process};
+
+/// One process, analysed.
+#[derive(Debug)]
+pub struct ProcessReport<'a> {
+    /// As it was recorded.
+    pub process: &'a Process,
+    /// Who holds what; `None` when it was not tracked.
+    pub books: Option<Books<'a>>,
+    /// The highest live bytes and who held them.
+    pub peak: PeakReport,
+    /// Where the books do not add up.
+    pub violations: Violations,
+    /// What a reader has to know to read the figures rightly.
+    pub notes: Vec<String>,
+}
+
+/// The highest live bytes of a process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeakReport {
+    /// Both sides together.
+    pub live_bytes: i64,
+    /// Seconds from the start of the process.
+    pub at_s: f64,
+    /// Live bytes when the sites' shares were captured; 0 = never.
+    pub captured_live_bytes: i64,
+    /// Rows of [`Books::sites`] that held something then, the largest first.
+    pub sites: Vec<u32>,
+}
+
+impl<'a> ProcessReport<'a> {
+    pub(crate) fn new(catalog: &Catalog, process: &'a Process) -> ProcessReport<'a> {
+        if process.untracked_reason.is_some() {
+            return ProcessReport {
+                process,
+                books: None,
+                peak: PeakReport::default(),
+                violations: Violations::default(),
+                notes: Vec::new(),
+            };
+        }
+        let (mut books, moved) = collect(catalog, process);
+        set_sides(&mut books, process, &moved);
+        books.threads = threads(process);
+        ProcessReport {
+            process,
+            peak: peak(process, &books.sites),
+            violations: invariants::check(catalog, process, &books),
+            notes: notes(process, &moved),
+            books: Some(books),
+        }
+    }
+
+    /// Gives the rows that made up the peak, the largest first.
+    pub fn peak_rows(&self) -> impl ExactSizeIterator<Item = &SiteRow> {
+        let sites = self.books.as_ref().map_or(&[][..], |books| &books.sites);
+        self.peak.sites.iter().map(|&index| &sites[index as usize])
+    }
+
+    /// Gives the reason why there are no books.
+    pub fn untracked_reason(&self) -> Option<&'a str> {
+        self.process.untracked_reason.as_deref()
+    }
+}
+
+/// What side `c` booked at Rust's shims, and so for Rust.
+#[derive(Default)]
+struct Moved {
+    owners: usize,
+    counts: Counts,
+}
+
+fn collect<'a>(catalog: &Catalog, process: &Process) -> (Books<'a>, Moved) {
+    let mut collector = Collector::with_capacity(process.owners.len());
+    let mut moved = Moved::default();
+    for owner in &process.owners {
+        let site = catalog.site_at(owner.site).unwrap_or(catalog.missing_site());
+        let mut side = owner.side;
+        if side == Side::C && catalog.place(site).rust_shim {
+            side = Side::Rust;
+            moved.owners += 1;
+            moved.counts += owner.counts;
+        }
+        let scope = scope_name(process, owner).and_then(|name| catalog.scope_named(name));
+        collector.add(SiteRow { site, side, scope, counts: owner.counts, at_peak: owner.at_peak });
+    }
+    (collector.finish(catalog), moved)
+}
+
+fn scope_name<'a>(process: &'a Process, owner: &OwnerEntry) -> Option<&'a str> {
+    process.scopes.get(owner.scope? as usize).map(String::as_str)
+}
+
+/// Gives what each side booked, before Rust's shims change sides.
+pub(crate) fn booked(process: &Process) -> [Counts; 2] {
+    process.owners.iter().fold(Default::default(), |mut sums: [Counts; 2], owner| {
+        sums[owner.side.index()] += owner.counts;
+        sums
+    })
+}
+
+/// Tells whether a side was watched; recordings that do not say watched both.
+pub(crate) fn is_watched(process: &Process, side: Side) -> bool {
+    process.hooks == 0 || process.hooks & (1 << side.index()) != 0
+}
+
+/// A C program has no Rust side to miss, so Rust's counts as seen wherever C's is.
+fn is_seen(process: &Process, side: Side, shown: Counts) -> bool {
+    is_watched(process, side) || (side == Side::Rust && is_watched(process, Side::C)) || !shown.is_untouched()
+}
+
+fn set_sides(books: &mut Books, process: &Process, moved: &Moved) {
+    let peak = process.peak.live_bytes;
+    let booked = booked(process);
+    books.totals.all.peak_live_bytes = Some(peak[2]);
+    for side in Side::ALL {
+        let totals = if side == Side::C { &mut books.totals.c } else { &mut books.totals.rust };
+        let seen = is_seen(process, side, totals.counts.unwrap_or_default());
+        totals.counts = totals.counts.filter(|_| seen);
+        totals.peak_live_bytes = Some(peak[side.index()]).filter(|_| seen && moved.owners == 0);
+        let sizes = &process.sizes[side.index()];
+        books.sizes[side.index()] = seen.then(|| SizeSummary::new(sizes, booked[side.index()]));
+    }
+}
+
+fn threads(process: &Process) -> Vec<ThreadRow<'_>> {
+    let mut rows: Vec<_> = process
+        .threads
+        .iter()
+        .map(|thread| ThreadRow {
+            pid: process.pid,
+            tid: thread.tid,
+            name: &thread.name,
+            counts: thread.counts.into_iter().sum(),
+        })
+        .collect();
+    rows.sort_by_key(|row| size_order(&row.counts));
+    rows
+}
+
+fn peak(process: &Process, sites: &[SiteRow]) -> PeakReport {
+    let mut held: Vec<u32> =
+        (0..sites.len() as u32).filter(|&index| sites[index as usize].at_peak != (0, 0)).collect();
+    held.sort_by_key(|&index| std::cmp::Reverse(sites[index as usize].at_peak));
+    PeakReport {
+        live_bytes: process.peak.live_bytes[2],
+        at_s: seconds(process.peak.at_s),
+        captured_live_bytes: process.peak.captured_live_bytes,
+        sites: held,
+    }
+}
+
+fn notes(process: &Process, moved: &Moved) -> Vec<String> {
+    let mut notes = Vec::new();
+    if moved.owners > 0 {
+        notes.push(format!(
+            "{} blocks that Rust's standard allocator took from malloc are shown as rust; \
+             sizes, timeline and peak by side count them as c",
+            moved.counts.allocated_blocks
+        ));
+    }
+    if !is_watched(process, Side::C) {
+        notes.push("side c was not watched: only Rust's global allocator is booked".to_owned());
+    }
+    if process.forked {
+        notes.push("began as a fork: what its parent had live then is booked as (inherited)".to_owned());
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Report;
+    use super::super::fixture::{self, counts};
+    use crate::counts::Side;
+
+    #[test]
+    fn totals_are_sums_over_the_owners() {
+        let recording = fixture::recording();
+        let report = Report::new(&recording);
+        let totals = report.processes[0].books.as_ref().unwrap().totals;
+        assert_eq!(totals.c.counts, Some(counts((5_000_000, 5_100), (1_000_000, 100))));
+        assert_eq!(totals.rust.counts, Some(counts((300_000, 30), (100_000, 10))));
+        assert_eq!(totals.all.counts, Some(counts((5_300_000, 5_130), (1_100_000, 110))));
+        let peaks = totals.named().map(|(_, side)| side.peak_live_bytes);
+        assert_eq!(peaks, [Some(4_500_000), Some(250_000), Some(4_700_000)]);
+        assert_eq!(report.processes[0].violations.count, 0);
+    }
+
+    #[test]
+    fn what_rust_took_through_malloc_is_reported_as_rust() {
+        let mut recording = fixture::recording();
+        recording.sites[0].rust_shim = true;
+        let report = Report::new(&recording);
+        let process = &report.processes[0];
+        let books = process.books.as_ref().unwrap();
+        assert_eq!(books.totals.c.counts, Some(counts((1_000_000, 100), (1_000_000, 100))));
+        assert_eq!(books.totals.rust.counts, Some(counts((4_300_000, 5_030), (100_000, 10))));
+        assert_eq!(books.totals.rust.peak_live_bytes, None, "the peak was taken by the side that booked");
+        assert_eq!(books.totals.all.peak_live_bytes, Some(4_700_000));
+        assert_eq!(books.sites[0].side, Side::Rust);
+        assert_eq!(process.violations.count, 0);
+        assert!(process.notes[0].starts_with("5000 blocks"), "{:?}", process.notes);
+    }
+
+    #[test]
+    fn the_peak_names_who_held_it() {
+        let recording = fixture::recording();
+        let report = Report::new(&recording);
+        let held: Vec<_> = report.processes[0].peak_rows().map(|row| row.at_peak.0).collect();
+        assert_eq!(held, [3_900_000, 600_000, 200_000]);
+    }
+
+    #[test]
+    fn an_untracked_process_has_no_books() {
+        let mut recording = fixture::recording();
+        recording.processes[0].untracked_reason = Some("statically linked".into());
+        let report = Report::new(&recording);
+        assert!(report.processes[0].books.is_none());
+        assert_eq!(report.processes[0].untracked_reason(), Some("statically linked"));
+    }
+
+    #[test]
+    fn a_side_nobody_watched_has_no_figures() {
+        let mut recording = fixture::recording();
+        recording.processes[0].owners.retain(|owner| owner.side == Side::Rust);
+        recording.processes[0].hooks = 2;
+        let report = Report::new(&recording);
+        let totals = report.processes[0].books.as_ref().unwrap().totals;
+        assert_eq!(totals.c.counts, None);
+        assert_eq!(totals.all.counts, totals.rust.counts);
+    }
+}
