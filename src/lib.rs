@@ -10,6 +10,8 @@ mod ledger;
 mod record;
 #[cfg(feature = "cli")]
 pub mod recording;
+#[cfg(feature = "cli")]
+pub mod report;
 
 pub use counts::{Counts, Side};
 pub use error::{Error, Result};

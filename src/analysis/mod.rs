@@ -28,6 +28,7 @@ pub use timeline::{Reading, Span, readings, seconds};
 pub use tree::Tree;
 
 use crate::recording::Recording;
+use crate::recording::model::{Losses, Outcome};
 
 /// A recording, analysed.
 #[derive(Debug)]
@@ -65,6 +66,33 @@ impl<'a> Report<'a> {
     /// Gives the processes that have none.
     pub fn untracked(&self) -> impl Iterator<Item = &ProcessReport<'a>> {
         self.processes.iter().filter(|process| process.books.is_none())
+    }
+
+    /// Gives the command that was run, or the first process's where the recorder did not say.
+    pub fn command(&self) -> &'a [String] {
+        let recording = self.recording;
+        match (&recording.start.command[..], recording.processes.first()) {
+            ([], Some(root)) => &root.args,
+            (command, _) => command,
+        }
+    }
+
+    /// Gives how the root process ended, followed through every program it became.
+    pub fn outcome(&self) -> Option<&'a Outcome> {
+        let root = self.recording.processes.first()?;
+        let mut images = self.recording.processes.iter().filter(|process| process.pid == root.pid);
+        let last = images.find(|process| process.outcome != Outcome::Exec).unwrap_or(root);
+        Some(&last.outcome)
+    }
+
+    /// Sums the tracked processes' totals up.
+    pub fn totals(&self) -> Totals {
+        tree::totals(self)
+    }
+
+    /// Sums what the tracked processes could not book in full.
+    pub fn losses(&self) -> Losses {
+        tree::losses(self)
     }
 
     /// Gives the tracked process with the highest peak, the first among equals.

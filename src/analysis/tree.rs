@@ -73,7 +73,8 @@ fn sizes(report: &Report, side: Side) -> Option<SizeSummary> {
     Some(SizeSummary::new(&merge(seen().map(|process| &process.sizes[side.index()])), booked))
 }
 
-fn losses(report: &Report) -> Losses {
+/// Sums the tracked processes' losses up.
+pub(crate) fn losses(report: &Report) -> Losses {
     report.tracked().map(|process| process.process.losses).fold(Losses::default(), |sum, next| Losses {
         foreign_frees: sum.foreign_frees.saturating_add(next.foreign_frees),
         crossed_frees: sum.crossed_frees.saturating_add(next.crossed_frees),

@@ -1,0 +1,119 @@
+//! What a process has one of: outcome, sizes, timeline, losses.
+
+use serde::Serialize;
+
+use crate::analysis::{Books, SizeSummary, seconds, signal_name};
+use crate::counts::Side;
+use crate::recording::model::{Losses, Outcome, TimelinePoint};
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutcomeJson {
+    ExitCode(i32),
+    Signal(String),
+    Exec(bool),
+    Running(bool),
+    Unknown(bool),
+}
+
+impl OutcomeJson {
+    pub(super) fn new(outcome: &Outcome) -> OutcomeJson {
+        match outcome {
+            Outcome::ExitCode(code) => OutcomeJson::ExitCode(*code),
+            Outcome::Signal(number) => OutcomeJson::Signal(signal_name(*number)),
+            Outcome::Exec => OutcomeJson::Exec(true),
+            Outcome::Running => OutcomeJson::Running(true),
+            Outcome::Unknown => OutcomeJson::Unknown(true),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct SizesJson {
+    c: SizeJson,
+    rust: SizeJson,
+}
+
+impl SizesJson {
+    pub(super) fn new(books: Option<&Books>) -> SizesJson {
+        let of = |side: Side| SizeJson::new(books.and_then(|books| books.sizes[side.index()]));
+        SizesJson { c: of(Side::C), rust: of(Side::Rust) }
+    }
+}
+
+#[derive(Serialize)]
+struct SizeJson {
+    count: Option<u64>,
+    mean: Option<f64>,
+    p50: Option<u64>,
+    p90: Option<u64>,
+    p99: Option<u64>,
+    max: Option<u64>,
+}
+
+impl SizeJson {
+    pub(super) fn new(sizes: Option<SizeSummary>) -> SizeJson {
+        SizeJson {
+            count: sizes.map(|sizes| sizes.count),
+            mean: sizes.map(|sizes| sizes.mean),
+            p50: sizes.map(|sizes| sizes.p50),
+            p90: sizes.map(|sizes| sizes.p90),
+            p99: sizes.map(|sizes| sizes.p99),
+            max: sizes.map(|sizes| sizes.max),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct PointJson {
+    t_s: f64,
+    c_live_bytes: i64,
+    rust_live_bytes: i64,
+    rss_bytes: u64,
+}
+
+impl PointJson {
+    pub(super) fn new(point: &TimelinePoint) -> PointJson {
+        PointJson {
+            t_s: seconds(point.t_s),
+            c_live_bytes: point.c_live_bytes,
+            rust_live_bytes: point.rust_live_bytes,
+            rss_bytes: point.rss_bytes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[derive(Default)]
+pub(super) struct PressureJson {
+    events: [(); 0],
+}
+
+#[derive(Serialize)]
+pub(super) struct LossesJson {
+    foreign_frees: u64,
+    samples_dropped: u64,
+    owners_overflowed: u64,
+    slots_overflowed: u64,
+    invariant_violations: u64,
+    crossed_frees: u64,
+    scopes_overflowed: u64,
+    pages_refused: u64,
+    children_untracked: u64,
+}
+
+impl LossesJson {
+    pub(super) fn new(losses: &Losses, invariant_violations: u64) -> LossesJson {
+        LossesJson {
+            foreign_frees: losses.foreign_frees,
+            samples_dropped: 0,
+            owners_overflowed: losses.owners_overflowed,
+            slots_overflowed: losses.slots_overflowed,
+            invariant_violations,
+            crossed_frees: losses.crossed_frees,
+            scopes_overflowed: losses.scopes_overflowed,
+            pages_refused: losses.pages_refused,
+            children_untracked: losses.children_untracked,
+        }
+    }
+}

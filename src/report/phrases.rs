@@ -1,0 +1,124 @@
+//! Sentences that more than one format says.
+
+use super::units::{count, counted, printable};
+use crate::analysis::{Place, signal_name};
+use crate::recording::model::{Losses, Outcome, Process};
+
+/// Says how a process ended: `exit code 0`, `killed by SIGKILL`.
+pub(crate) fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::ExitCode(code) => format!("exit code {code}"),
+        Outcome::Signal(number) => format!("killed by {}", signal_name(*number)),
+        Outcome::Exec => "became another program".to_owned(),
+        Outcome::Running => "still running".to_owned(),
+        Outcome::Unknown => "end not seen".to_owned(),
+    }
+}
+
+/// Tells whether an outcome is a failure.
+pub(crate) fn is_failure(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Signal(_)) || matches!(outcome, Outcome::ExitCode(code) if *code != 0)
+}
+
+/// Writes a command line as a shell would take it.
+pub(crate) fn command(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    printable(&quoted.join(" "))
+}
+
+/// Quotes a word where a shell would need it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_=+,./:@%~".contains(letter);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Names the program of a process: `player`.
+pub(crate) fn program(process: &Process) -> &str {
+    let path = match process.exe.is_empty() {
+        true => process.args.first().map_or("(unknown program)", String::as_str),
+        false => &process.exe,
+    };
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Writes a process's command line, the program by its name.
+pub(crate) fn program_and_args(process: &Process) -> String {
+    let args = process.args.get(1..).unwrap_or_default();
+    let words: Vec<String> = std::iter::once(program(process).to_owned()).chain(args.iter().cloned()).collect();
+    command(&words)
+}
+
+/// Says what was not booked in full, a sentence each; empty when nothing was lost.
+pub(crate) fn losses(losses: &Losses) -> Vec<String> {
+    let sentences = [
+        (losses.owners_overflowed, "call sites found no room and share one owner"),
+        (losses.slots_overflowed, "threads found no slot and share one"),
+        (losses.scopes_overflowed, "scope names found no room and are missing"),
+        (losses.pages_refused, "pages of the ledger were refused by the file system"),
+        (losses.children_untracked, "forked children have no ledger"),
+        (losses.foreign_frees, "frees of blocks that were not seen allocated, not booked"),
+    ];
+    sentences
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, sentence)| format!("{} {sentence}", count(number)))
+        .collect()
+}
+
+/// Says that one side freed what the other had allocated, which is booked where it was allocated.
+pub(crate) fn crossed(losses: &Losses) -> Option<String> {
+    let blocks = counted(losses.crossed_frees, "block", "blocks");
+    (losses.crossed_frees > 0).then(|| format!("{blocks} allocated by one side and freed by the other"))
+}
+
+/// Names the function of a call site, or what stands in for it.
+pub(crate) fn place_name(place: &Place) -> String {
+    place.symbol.map_or_else(|| "(no symbol)".to_owned(), str::to_owned)
+}
+
+/// Says where a call site lies: `libcodec.so.1+0x1234`.
+pub(crate) fn place_address(place: &Place) -> String {
+    match place.has_address {
+        true => format!("{}+{:#x}", place.library_name, place.offset),
+        false => place.library_name.to_owned(),
+    }
+}
+
+/// Says where a call site is written, the file with its directory: `player/parse.rs:42`.
+pub(crate) fn place_source(place: &Place) -> String {
+    let Some(file) = place.file else {
+        return String::new();
+    };
+    let from = file.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
+    let file = &file[from..];
+    place.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_words() {
+        assert_eq!(outcome(&Outcome::ExitCode(3)), "exit code 3");
+        assert_eq!(outcome(&Outcome::Signal(9)), "killed by SIGKILL");
+        assert_eq!(outcome(&Outcome::Unknown), "end not seen");
+        assert!(is_failure(&Outcome::Signal(9)) && !is_failure(&Outcome::ExitCode(0)));
+    }
+
+    #[test]
+    fn commands_can_be_pasted() {
+        let words = ["player", "a file.mkv", "it's", ""].map(String::from);
+        assert_eq!(command(&words), r"player 'a file.mkv' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn only_what_was_lost_is_said() {
+        assert!(losses(&Losses::default()).is_empty());
+        let some = Losses { slots_overflowed: 1_200, ..Losses::default() };
+        assert_eq!(losses(&some), ["1,200 threads found no slot and share one"]);
+    }
+}
