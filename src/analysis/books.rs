@@ -134,7 +134,7 @@ impl Collector {
         let sites = largest_first(self.rows);
         let mut sides = [Counts::default(); 2];
         let mut libraries = vec![None; catalog.library_count()];
-        let mut scopes = vec![None; catalog.scope_count()];
+        let mut scopes = vec![None; catalog.scopes().len()];
         for row in &sites {
             sides[row.side.index()] += row.counts;
             let library = catalog.place(row.site).library;

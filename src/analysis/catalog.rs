@@ -10,6 +10,13 @@ use crate::recording::model::{Module, Site};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SiteId(pub(crate) u32);
 
+impl SiteId {
+    /// Gives the place in [`Catalog::places`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Names a library in a [`Catalog`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LibraryId(pub(crate) u32);
@@ -17,6 +24,13 @@ pub struct LibraryId(pub(crate) u32);
 /// Names a scope in a [`Catalog`], over all processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId(pub(crate) u32);
+
+impl ScopeId {
+    /// Gives the place in [`Catalog::scopes`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A library, or what stands in for one where memory was taken outside any file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +112,16 @@ impl<'a> Catalog<'a> {
         catalog
     }
 
+    /// Gives all call sites, by [`SiteId::index`].
+    pub fn places(&self) -> &[Place<'a>] {
+        &self.places
+    }
+
+    /// Gives all scopes' names, by [`ScopeId::index`].
+    pub fn scopes(&self) -> &[&'a str] {
+        &self.scopes
+    }
+
     /// Gives a call site's names.
     pub fn place(&self, site: SiteId) -> &Place<'a> {
         &self.places[site.0 as usize]
@@ -115,10 +139,6 @@ impl<'a> Catalog<'a> {
 
     pub(crate) fn library_count(&self) -> usize {
         self.libraries.len()
-    }
-
-    pub(crate) fn scope_count(&self) -> usize {
-        self.scopes.len()
     }
 
     /// Gives the call site at an index of the recording, or `None` where there is none.

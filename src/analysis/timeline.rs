@@ -49,54 +49,70 @@ pub fn seconds(value: f64) -> f64 {
     if value.is_nan() { 0.0 } else { value.clamp(0.0, TEN_THOUSAND_YEARS) }
 }
 
-/// Sums the processes' timelines up into `columns` readings over `span`; a
-/// column without a reading of its own repeats the one before while the process lived.
+/// Sums the processes' timelines up, each value held until the next, and gives
+/// the highest sums within each of `columns` columns of `span`.
 pub fn readings<'a>(
     processes: impl Iterator<Item = &'a Process>,
     span: Span,
     columns: usize,
 ) -> Vec<Reading> {
-    let mut sums = vec![Reading::default(); columns];
     if columns == 0 || span.duration_s <= 0.0 {
         return Vec::new();
     }
-    for process in processes.filter(|process| !process.timeline.is_empty()) {
-        add(process, span, &mut sums);
-    }
-    sums
+    let mut changes: Vec<Change> = processes.flat_map(changes).collect();
+    changes.sort_by(|left, right| left.at_s.total_cmp(&right.at_s));
+    let mut changes = changes.into_iter().peekable();
+    let mut now = [0; SERIES];
+    let reading_of = |column| {
+        let mut highest = now;
+        while let Some(change) = changes.next_if(|change| span.column(change.at_s, columns) <= column) {
+            for series in 0..SERIES {
+                now[series] += change.by[series];
+                highest[series] = highest[series].max(now[series]);
+            }
+        }
+        Reading::new(highest)
+    };
+    (0..columns).map(reading_of).collect()
 }
 
-fn add(process: &Process, span: Span, sums: &mut [Reading]) {
+/// Side c, side rust, both together, resident set.
+const SERIES: usize = 4;
+
+/// A step of the sums; wide enough for the absurd values of many processes.
+struct Change {
+    at_s: f64,
+    by: [i128; SERIES],
+}
+
+fn changes(process: &Process) -> Vec<Change> {
     let start = seconds(process.started_s);
-    let mut own: Vec<Option<Reading>> = vec![None; sums.len()];
+    let end = start + seconds(process.duration_s);
+    let mut last = [0; SERIES];
+    let mut changes = Vec::with_capacity(process.timeline.len() + 1);
+    let mut step = |at_s, to: [i128; SERIES]| {
+        let by = std::array::from_fn(|series| to[series] - last[series]);
+        last = to;
+        changes.push(Change { at_s, by });
+    };
     for point in &process.timeline {
-        let column = span.column(start + seconds(point.t_s), sums.len());
-        own[column].get_or_insert_default().raise_to(point);
+        step(start + seconds(point.t_s), values(point));
     }
-    let last = span.column(start + seconds(process.duration_s), sums.len());
-    let mut now = Reading::default();
-    for (column, (sum, reading)) in sums.iter_mut().zip(own).enumerate() {
-        now = reading.unwrap_or(now);
-        if column <= last || reading.is_some() {
-            sum.add(&now);
-        }
-    }
+    // The end of the whole picture is drawn with what was live then.
+    let last_reading_s = process.timeline.iter().map(|point| seconds(point.t_s)).fold(0.0, f64::max);
+    step((start + last_reading_s).max(end).next_up(), [0; SERIES]);
+    changes
+}
+
+fn values(point: &TimelinePoint) -> [i128; SERIES] {
+    let [c, rust] = [point.c_live_bytes, point.rust_live_bytes].map(|live| i128::from(live.max(0)));
+    [c, rust, c + rust, i128::from(point.rss_bytes)]
 }
 
 impl Reading {
-    fn raise_to(&mut self, point: &TimelinePoint) {
-        let [c, rust] = [point.c_live_bytes, point.rust_live_bytes].map(|live| live.max(0) as u64);
-        self.c_live_bytes = self.c_live_bytes.max(c);
-        self.rust_live_bytes = self.rust_live_bytes.max(rust);
-        self.all_live_bytes = self.all_live_bytes.max(c.saturating_add(rust));
-        self.rss_bytes = self.rss_bytes.max(point.rss_bytes);
-    }
-
-    fn add(&mut self, other: &Reading) {
-        self.c_live_bytes = self.c_live_bytes.saturating_add(other.c_live_bytes);
-        self.rust_live_bytes = self.rust_live_bytes.saturating_add(other.rust_live_bytes);
-        self.all_live_bytes = self.all_live_bytes.saturating_add(other.all_live_bytes);
-        self.rss_bytes = self.rss_bytes.saturating_add(other.rss_bytes);
+    fn new(values: [i128; SERIES]) -> Reading {
+        let [c, rust, all, rss] = values.map(|value| u64::try_from(value.max(0)).unwrap_or(u64::MAX));
+        Reading { c_live_bytes: c, rust_live_bytes: rust, all_live_bytes: all, rss_bytes: rss }
     }
 }
 
@@ -120,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn a_column_shows_its_highest_reading_and_empty_ones_repeat_the_last() {
+    fn a_value_holds_until_the_next_and_a_column_shows_its_highest() {
         let one = process(0.0, 4.0, &[(0.1, 10), (0.2, 30), (0.3, 20), (2.5, 5)]);
-        assert_eq!(live(&[one], 4), [30, 30, 5, 5]);
+        assert_eq!(live(&[one], 4), [30, 20, 20, 5]);
     }
 
     #[test]
@@ -135,7 +151,7 @@ mod tests {
     #[test]
     fn absurd_times_do_not_panic() {
         let odd = process(f64::NAN, f64::INFINITY, &[(f64::NAN, i64::MIN), (-1.0, i64::MAX), (f64::INFINITY, 1)]);
-        assert_eq!(live(&[odd], 2), [i64::MAX as u64, 1]);
+        assert_eq!(live(&[odd], 2), [i64::MAX as u64, i64::MAX as u64]);
         assert!(live(&[process(1.0, 0.0, &[(0.0, 1)])], 4).is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 /// Columns of a report that goes to a file.
-const FILE_COLUMNS: usize = 120;
+const FILE_COLUMNS: usize = 140;
 const NARROWEST: usize = 60;
 const WIDEST: usize = 160;
 

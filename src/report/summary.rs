@@ -36,7 +36,9 @@ struct Summary<'a> {
 
 impl Summary<'_> {
     fn header(&self) -> String {
-        let outcome = self.report.outcome().map_or_else(|| "nothing ran".to_owned(), phrases::outcome);
+        let Some(outcome) = self.report.outcome().map(phrases::outcome) else {
+            return "heapledger: nothing ran\n".to_owned();
+        };
         let processes = &self.report.recording.processes;
         let lasted = duration(Span::of(processes.iter()).duration_s);
         let number = counted(processes.len() as u64, "process", "processes");
@@ -138,5 +140,60 @@ fn totals_row(name: &str, side: SideTotals) -> [String; 5] {
             unsigned_size(counts.allocated_bytes),
         ],
         None => [name, "not watched", "-", "-", "-"].map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::fixture;
+    use crate::recording::model::{Losses, Outcome, Process};
+
+    fn rendered(recording: &Recording) -> String {
+        let mut out = Vec::new();
+        let style = Style { colour: false, columns: 80 };
+        write(recording, Path::new("heapledger.player.100.hlr"), style, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn it_says_who_held_the_peak() {
+        let text = rendered(&fixture::recording());
+        let expected = "\
+heapledger: player --loop 'a file.mkv': exit code 0 after 2.00 s, 1 process
+  side  live at end  in blocks     peak  allocated
+  c         3.8 MiB      5,000  4.3 MiB    4.8 MiB
+  rust      195 KiB         20  244 KiB    293 KiB
+  all       4.0 MiB      5,020  4.5 MiB    5.1 MiB
+  live                        ███████████████████▇▇▇  4.5 MiB highest
+  who held the peak, 4.5 MiB after 1.25 s:
+  3.7 MiB  c     decode_frame   libcodec.so.1+0x1234
+  586 KiB  c     (no symbol)    player+0x900
+  195 KiB  rust  player::parse  player+0x500
+  everything: heapledger report heapledger.player.100.hlr
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn losses_and_untracked_processes_are_said() {
+        let mut recording = fixture::recording();
+        recording.processes[0].outcome = Outcome::Signal(9);
+        recording.processes[0].losses = Losses { foreign_frees: 2, ..Losses::default() };
+        recording.processes.push(Process {
+            exe: "/bin/busybox".into(),
+            untracked_reason: Some("statically linked".into()),
+            ..Process::default()
+        });
+        let text = rendered(&recording);
+        assert!(text.contains("killed by SIGKILL after 2.00 s, 2 processes\n"), "{text}");
+        assert!(text.contains("  busybox untracked: statically linked\n"), "{text}");
+        assert!(text.contains("  2 frees of blocks that were not seen allocated, not booked\n"), "{text}");
+        assert!(text.lines().count() <= 15, "{text}");
+    }
+
+    #[test]
+    fn an_empty_recording_has_a_summary_too() {
+        assert!(rendered(&Recording::default()).starts_with("heapledger: nothing ran\n"));
     }
 }

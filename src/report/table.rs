@@ -74,7 +74,7 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
         let is_name = |column: &Column| matches!(column, Column::Name(_));
         let fixed: usize = self.columns.iter().zip(&widths).filter(|(column, _)| !is_name(column)).map(|(_, width)| width).sum();
-        let room = line_columns.saturating_sub(fixed + INDENT + GAP * self.columns.len());
+        let room = line_columns.saturating_sub(fixed + INDENT + GAP * (self.columns.len() - 1));
         let mut names: Vec<usize> = (0..widths.len()).filter(|&index| is_name(&self.columns[index])).collect();
         names.sort_by_key(|&index| widths[index]);
         let mut left = room;

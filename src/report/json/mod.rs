@@ -1,18 +1,21 @@
 //! `heapledger.report/1`: the report for programs.
 
 mod facts;
+mod object;
 mod rows;
+mod sites;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
-use serde_json::ser::Formatter;
 
 use self::facts::{LossesJson, OutcomeJson, PointJson, PressureJson, SizesJson};
-use self::rows::{LibraryJson, PeakJson, Rows, ScopeJson, ThreadJson, TotalsJson};
-use crate::analysis::{Books, Catalog, ProcessReport, Report, SiteRow, for_each_in_order, seconds};
+use self::object::{Object, append};
+use self::rows::{LibraryJson, ScopeJson, ThreadJson, TotalsJson};
+use self::sites::Names;
+use crate::analysis::{Books, Catalog, ProcessReport, Report, for_each_in_order, seconds};
 use crate::recording::Recording;
 
 /// Name and version of the format.
@@ -24,14 +27,16 @@ pub const SCHEMA: &str = "heapledger.report/1";
 /// Those of `out`.
 pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
-    let mut head = rendered(&Head::new(report.recording));
-    head.truncate(head.len() - 1);
+    let mut head = Vec::new();
+    append(&mut head, &Head::new(report.recording));
+    head.pop();
     out.write_all(&head)?;
     out.write_all(b",\"processes\":[")?;
+    let names = Names::new(&report.catalog);
     let mut separator: &[u8] = b"\n";
     for_each_in_order(
         &report.processes,
-        |process| rendered(&ProcessJson::new(&report.catalog, process)),
+        |process| rendered(&report.catalog, &names, process),
         |text| {
             out.write_all(separator)?;
             separator = b",\n";
@@ -42,20 +47,21 @@ pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Starts every element of an array on a line of its own: `diff` and `grep` see rows.
-struct RowsOnLines;
-
-impl Formatter for RowsOnLines {
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        out.write_all(if first { b"\n" } else { b",\n" })
-    }
-}
-
-fn rendered(value: &impl Serialize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(1 << 16);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, RowsOnLines);
-    value.serialize(&mut serializer).expect("plain data and a growing buffer cannot fail");
-    text
+fn rendered(catalog: &Catalog, names: &Names, report: &ProcessReport) -> Vec<u8> {
+    let books = report.books.as_ref();
+    let sites = books.map_or(&[][..], |books| &books.sites);
+    let peak = books.map(|_| &report.peak);
+    let mut object = Object::new();
+    object.fields(&ProcessHead::new(catalog, report));
+    object.rows("sites", sites.iter(), |out, row| names.site(out, row));
+    object.fields(&ProcessMiddle::new(catalog, books));
+    object.open("peak");
+    object.fields(&PeakHead { live_bytes: peak.map(|peak| peak.live_bytes), at_s: peak.map(|peak| peak.at_s) });
+    object.rows("sites", report.peak_rows(), |out, row| names.site_at_peak(out, row));
+    object.fields(&PeakTail { captured_live_bytes: peak.map(|peak| peak.captured_live_bytes) });
+    object.close();
+    object.fields(&ProcessTail::new(report));
+    object.end()
 }
 
 #[derive(Serialize)]
@@ -77,8 +83,9 @@ impl<'a> Head<'a> {
     }
 }
 
+/// The fields before the call sites.
 #[derive(Serialize)]
-struct ProcessJson<'a> {
+struct ProcessHead<'a> {
     pid: u32,
     ppid: u32,
     exe: &'a str,
@@ -90,26 +97,13 @@ struct ProcessJson<'a> {
     untracked_reason: Option<&'a str>,
     totals: TotalsJson,
     libraries: Vec<LibraryJson<'a>>,
-    sites: Rows<'a, SiteRow>,
-    scopes: Vec<ScopeJson<'a>>,
-    threads: Vec<ThreadJson<'a>>,
-    sizes: SizesJson,
-    peak: PeakJson<'a>,
-    timeline: Vec<PointJson>,
-    stacks: [(); 0],
-    pressure: PressureJson,
-    losses: LossesJson,
-    violations: &'a [String],
-    notes: &'a [String],
-    started_s: f64,
-    forked: bool,
 }
 
-impl<'a> ProcessJson<'a> {
-    fn new(catalog: &'a Catalog<'a>, report: &'a ProcessReport<'a>) -> ProcessJson<'a> {
+impl<'a> ProcessHead<'a> {
+    fn new(catalog: &'a Catalog<'a>, report: &'a ProcessReport<'a>) -> ProcessHead<'a> {
         let process = report.process;
         let books = report.books.as_ref();
-        ProcessJson {
+        ProcessHead {
             pid: process.pid,
             ppid: process.parent_pid,
             exe: &process.exe,
@@ -121,11 +115,56 @@ impl<'a> ProcessJson<'a> {
             untracked_reason: report.untracked_reason(),
             totals: TotalsJson::new(books),
             libraries: rows(books, |books| &books.libraries, |row| LibraryJson::new(catalog, row)),
-            sites: Rows { catalog, rows: books.map_or(&[], |books| &books.sites) },
+        }
+    }
+}
+
+/// The fields between the call sites and the peak.
+#[derive(Serialize)]
+struct ProcessMiddle<'a> {
+    scopes: Vec<ScopeJson<'a>>,
+    threads: Vec<ThreadJson<'a>>,
+    sizes: SizesJson,
+}
+
+impl<'a> ProcessMiddle<'a> {
+    fn new(catalog: &'a Catalog<'a>, books: Option<&'a Books<'a>>) -> ProcessMiddle<'a> {
+        ProcessMiddle {
             scopes: rows(books, |books| &books.scopes, |row| ScopeJson::new(catalog, row)),
             threads: rows(books, |books| &books.threads, ThreadJson::new),
             sizes: SizesJson::new(books),
-            peak: PeakJson { catalog, report },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct PeakHead {
+    live_bytes: Option<i64>,
+    at_s: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct PeakTail {
+    captured_live_bytes: Option<i64>,
+}
+
+/// The fields after the peak; those after `losses` are ours alone.
+#[derive(Serialize)]
+struct ProcessTail<'a> {
+    timeline: Vec<PointJson>,
+    stacks: [(); 0],
+    pressure: PressureJson,
+    losses: LossesJson,
+    violations: &'a [String],
+    notes: &'a [String],
+    started_s: f64,
+    forked: bool,
+}
+
+impl<'a> ProcessTail<'a> {
+    fn new(report: &'a ProcessReport<'a>) -> ProcessTail<'a> {
+        let process = report.process;
+        ProcessTail {
             timeline: process.timeline.iter().map(PointJson::new).collect(),
             stacks: [],
             pressure: PressureJson::default(),

@@ -1,7 +1,7 @@
 //! Who holds what: libraries, call sites, scopes, threads.
 
 use super::{By, Page};
-use crate::analysis::{LibraryRow, SiteRow, ThreadRow};
+use crate::analysis::{LibraryRow, Place, SiteRow, ThreadRow};
 use crate::counts::Counts;
 use crate::report::chart;
 use crate::report::phrases;
@@ -11,6 +11,8 @@ use crate::report::units::{count, signed_count, size, unsigned_size};
 const BAR_COLUMNS: usize = 8;
 /// Lines narrower than this have no room for bars beside names.
 const COLUMNS_FOR_BARS: usize = 100;
+/// Lines narrower than this say either the address of a call or its source line.
+const COLUMNS_FOR_ALL: usize = 130;
 
 /// The columns that say whose a row is, and their cells, row by row.
 type Names = (Vec<Column>, Vec<Vec<String>>);
@@ -61,18 +63,17 @@ impl Page<'_> {
         })
     }
 
-    /// Names owners: side, function, address, and source line and scope where any has one.
+    /// Names owners: side, function, place in file and source, and scope where any has one.
     pub(super) fn site_names(&self, rows: &[SiteRow]) -> Names {
         let catalog = &self.report.catalog;
-        let has_source = rows.iter().any(|row| catalog.place(row.site).file.is_some());
+        let has_source = self.is_wide() && rows.iter().any(|row| catalog.place(row.site).file.is_some());
         let has_scope = rows.iter().any(|row| row.scope.is_some());
-        let mut columns = vec![Column::Word("side"), Column::Name("call site"), Column::Name("address")];
+        let mut columns = vec![Column::Word("side"), Column::Name("call site"), Column::Name("at")];
         columns.extend(has_source.then_some(Column::Name("source")));
         columns.extend(has_scope.then_some(Column::Name("scope")));
         let cells = |row: &SiteRow| {
             let place = catalog.place(row.site);
-            let mut cells =
-                vec![row.side.name().to_owned(), phrases::place_name(place), phrases::place_address(place)];
+            let mut cells = vec![row.side.name().to_owned(), phrases::place_name(place), self.at(place)];
             cells.extend(has_source.then(|| phrases::place_source(place)));
             cells.extend(has_scope.then(|| row.scope.map_or("", |scope| catalog.scope(scope)).to_owned()));
             cells
@@ -80,10 +81,22 @@ impl Page<'_> {
         (columns, rows.iter().map(cells).collect())
     }
 
+    /// Gives the address; on a narrow line the source says more in less.
+    fn at(&self, place: &Place) -> String {
+        match self.is_wide() || place.file.is_none() {
+            true => phrases::place_address(place),
+            false => phrases::place_source(place),
+        }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.style.columns >= COLUMNS_FOR_ALL
+    }
+
     /// Draws a share, where the line has room for it.
     pub(super) fn bar(&self, share: i64, of: i64) -> Option<String> {
-        let is_wide = self.style.columns >= COLUMNS_FOR_BARS;
-        is_wide.then(|| chart::bar(share.max(0) as u64, of.max(0) as u64, BAR_COLUMNS))
+        let has_room = self.style.columns >= COLUMNS_FOR_BARS;
+        has_room.then(|| chart::bar(share.max(0) as u64, of.max(0) as u64, BAR_COLUMNS))
     }
 
     /// Makes a table of rows that all have counters: the figures first, then the names.
