@@ -165,7 +165,7 @@ heapledger: player --loop 'a file.mkv': exit code 0 after 2.00 s, 1 process
   c         3.8 MiB      5,000  4.3 MiB    4.8 MiB
   rust      195 KiB         20  244 KiB    293 KiB
   all       4.0 MiB      5,020  4.5 MiB    5.1 MiB
-  live                        ███████████████████▇▇▇  4.5 MiB highest
+  live                        ████████████████████▇▇  4.5 MiB highest
   who held the peak, 4.5 MiB after 1.25 s:
   3.7 MiB  c     decode_frame   libcodec.so.1+0x1234
   586 KiB  c     (no symbol)    player+0x900

@@ -8,6 +8,7 @@ mod sites;
 mod tests;
 
 use std::io::{self, BufWriter, Write};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
@@ -33,25 +34,30 @@ pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
     out.write_all(&head)?;
     out.write_all(b",\"processes\":[")?;
     let names = Names::new(&report.catalog);
+    // Fresh memory for every process would cost as much as filling it.
+    let used = Mutex::new(Vec::new());
+    let take = || used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
     let mut separator: &[u8] = b"\n";
     for_each_in_order(
         &report.processes,
-        |process| rendered(&report.catalog, &names, process),
+        |process| rendered(&report.catalog, &names, process, take()),
         |text| {
             out.write_all(separator)?;
             separator = b",\n";
-            out.write_all(&text)
+            out.write_all(&text)?;
+            used.lock().map(|mut used| used.push(text)).unwrap_or_default();
+            Ok::<(), io::Error>(())
         },
     )?;
     out.write_all(b"\n]}\n")?;
     out.flush()
 }
 
-fn rendered(catalog: &Catalog, names: &Names, report: &ProcessReport) -> Vec<u8> {
+fn rendered(catalog: &Catalog, names: &Names, report: &ProcessReport, buffer: Vec<u8>) -> Vec<u8> {
     let books = report.books.as_ref();
     let sites = books.map_or(&[][..], |books| &books.sites);
     let peak = books.map(|_| &report.peak);
-    let mut object = Object::new();
+    let mut object = Object::new(buffer);
     object.fields(&ProcessHead::new(catalog, report));
     object.rows("sites", sites.iter(), |out, row| names.site(out, row));
     object.fields(&ProcessMiddle::new(catalog, books));

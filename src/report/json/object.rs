@@ -28,8 +28,11 @@ pub(super) struct Object {
 }
 
 impl Object {
-    pub(super) fn new() -> Object {
-        Object { text: vec![b'{'], is_empty: true }
+    /// Begins an object in the memory of `buffer`.
+    pub(super) fn new(mut buffer: Vec<u8>) -> Object {
+        buffer.clear();
+        buffer.push(b'{');
+        Object { text: buffer, is_empty: true }
     }
 
     /// Appends the fields of a struct.
