@@ -30,8 +30,15 @@ fn main() {
         bytes = out.0;
     });
     println!("  analysis         {analysis:7.1}");
-    println!("  text             {as_text:7.1}   with analysis {:7.1}", analysis + as_text);
-    println!("  json ({} MB)    {as_json:7.1}   with analysis {:7.1}", bytes / 1_000_000, analysis + as_json);
+    println!(
+        "  text             {as_text:7.1}   with analysis {:7.1}",
+        analysis + as_text
+    );
+    println!(
+        "  json ({} MB)    {as_json:7.1}   with analysis {:7.1}",
+        bytes / 1_000_000,
+        analysis + as_json
+    );
 }
 
 fn median_ms(mut work: impl FnMut()) -> f64 {
@@ -60,17 +67,28 @@ impl io::Write for Counter {
 }
 
 fn recording() -> Recording {
-    let module = |index| Module { path: format!("/usr/lib/x86_64-linux-gnu/libpart{index}.so.1"), build_id: vec![index; 20] };
+    let module = |index| Module {
+        path: format!("/usr/lib/x86_64-linux-gnu/libpart{index}.so.1"),
+        build_id: vec![index; 20],
+    };
     let site = |index: u32| Site {
         module: Some(index % 50),
         offset: u64::from(index) * 16,
-        symbol: Some(format!("project::module::function_with_a_usual_name_{index}")),
-        file: Some(format!("/home/build/project/src/module/file_{}.rs", index % 300)),
+        symbol: Some(format!(
+            "project::module::function_with_a_usual_name_{index}"
+        )),
+        file: Some(format!(
+            "/home/build/project/src/module/file_{}.rs",
+            index % 300
+        )),
         line: Some(index),
         ..Site::default()
     };
     Recording {
-        start: Start { command: vec!["make".into(), "-j2".into()], ..Start::default() },
+        start: Start {
+            command: vec!["make".into(), "-j2".into()],
+            ..Start::default()
+        },
         modules: (0..50).map(module).collect(),
         sites: (0..SITES).map(site).collect(),
         processes: (1..=PROCESSES).map(process).collect(),
@@ -80,15 +98,28 @@ fn recording() -> Recording {
 
 fn process(pid: u32) -> Process {
     let owners: Vec<OwnerEntry> = (0..SITES).map(|site| owner(pid, site)).collect();
-    let sum = |side| owners.iter().filter(|owner| owner.side == side).map(|owner| owner.counts).sum();
-    let thread = Thread { tid: pid, name: "main".into(), counts: [sum(Side::C), sum(Side::Rust)] };
+    let sum = |side| {
+        owners
+            .iter()
+            .filter(|owner| owner.side == side)
+            .map(|owner| owner.counts)
+            .sum()
+    };
+    let thread = Thread {
+        tid: pid,
+        name: "main".into(),
+        counts: [sum(Side::C), sum(Side::Rust)],
+    };
     let point = |index: u32| TimelinePoint {
         t_s: f64::from(index) * 0.01,
         c_live_bytes: i64::from(index) * 1_000,
         rust_live_bytes: i64::from(index) * 500,
         rss_bytes: 50_000_000,
     };
-    let sizes = Sizes { buckets: (4..16).map(|power| ((1 << power) - 1, 1_000)).collect(), max: 32_000 };
+    let sizes = Sizes {
+        buckets: (4..16).map(|power| ((1 << power) - 1, 1_000)).collect(),
+        max: 32_000,
+    };
     Process {
         pid,
         parent_pid: pid - 1,
@@ -100,7 +131,11 @@ fn process(pid: u32) -> Process {
         owners,
         threads: vec![thread],
         sizes: [sizes.clone(), sizes],
-        peak: Peak { live_bytes: [6_000_000, 4_000_000, 9_000_000], at_s: 5.0, captured_live_bytes: 8_900_000 },
+        peak: Peak {
+            live_bytes: [6_000_000, 4_000_000, 9_000_000],
+            at_s: 5.0,
+            captured_live_bytes: 8_900_000,
+        },
         timeline: (0..500).map(point).collect(),
         ..Process::default()
     }
@@ -120,6 +155,16 @@ fn owner(pid: u32, site: u32) -> OwnerEntry {
         reallocs: 3,
         requested_bytes: allocated - 64,
     };
-    let side = if site.is_multiple_of(3) { Side::Rust } else { Side::C };
-    OwnerEntry { site, side, scope: None, counts, at_peak: ((mixed * 2_000) as i64, 50) }
+    let side = if site.is_multiple_of(3) {
+        Side::Rust
+    } else {
+        Side::C
+    };
+    OwnerEntry {
+        site,
+        side,
+        scope: None,
+        counts,
+        at_peak: ((mixed * 2_000) as i64, 50),
+    }
 }

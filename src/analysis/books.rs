@@ -146,11 +146,17 @@ impl Collector {
             by_library.counts += row.counts;
             by_library.sides[row.side.index()] += row.counts;
             if let Some(scope) = row.scope {
-                let empty = ScopeRow { scope, counts: Counts::default() };
+                let empty = ScopeRow {
+                    scope,
+                    counts: Counts::default(),
+                };
                 scopes[scope.0 as usize].get_or_insert(empty).counts += row.counts;
             }
         }
-        let mut books = Books { sites, ..Books::default() };
+        let mut books = Books {
+            sites,
+            ..Books::default()
+        };
         books.totals.c.counts = Some(sides[0]);
         books.totals.rust.counts = Some(sides[1]);
         books.totals.all.counts = Some(sides.into_iter().sum());
@@ -169,10 +175,16 @@ pub(crate) fn size_order(counts: &Counts) -> Reverse<(i64, u64)> {
 
 /// Sorts keys instead of the rows, which are four times as long.
 fn largest_first(rows: Vec<SiteRow>) -> Vec<SiteRow> {
-    let mut order: Vec<_> =
-        rows.iter().enumerate().map(|(index, row)| (size_order(&row.counts), index as u32)).collect();
+    let mut order: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(index, row)| (size_order(&row.counts), index as u32))
+        .collect();
     order.sort_unstable();
-    order.into_iter().map(|(_, index)| rows[index as usize]).collect()
+    order
+        .into_iter()
+        .map(|(_, index)| rows[index as usize])
+        .collect()
 }
 
 /// Keys are small dense numbers: one multiplication spreads them well, and a
@@ -205,13 +217,25 @@ mod tests {
     use crate::recording::model::{Module, Site};
 
     fn counts(allocated: u64, freed: u64) -> Counts {
-        Counts::new((allocated, allocated / 10), (freed, freed / 10), allocated, 0)
+        Counts::new(
+            (allocated, allocated / 10),
+            (freed, freed / 10),
+            allocated,
+            0,
+        )
     }
 
     #[test]
     fn equal_owners_merge_and_every_view_has_the_same_sum() {
-        let module = |path: &str| Module { path: path.into(), build_id: vec![] };
-        let site = |module, offset| Site { module: Some(module), offset, ..Site::default() };
+        let module = |path: &str| Module {
+            path: path.into(),
+            build_id: vec![],
+        };
+        let site = |module, offset| Site {
+            module: Some(module),
+            offset,
+            ..Site::default()
+        };
         let recording = Recording {
             modules: vec![module("a"), module("b")],
             sites: vec![site(0, 1), site(0, 2), site(1, 1)],
@@ -219,17 +243,39 @@ mod tests {
         };
         let catalog = Catalog::new(&recording);
         let mut collector = Collector::with_capacity(4);
-        let owners = [(0, Side::C, 100, 40), (1, Side::C, 500, 0), (0, Side::C, 30, 0), (2, Side::Rust, 900, 890)];
+        let owners = [
+            (0, Side::C, 100, 40),
+            (1, Side::C, 500, 0),
+            (0, Side::C, 30, 0),
+            (2, Side::Rust, 900, 890),
+        ];
         for (site, side, allocated, freed) in owners {
             let counts = counts(allocated, freed);
-            collector.add(SiteRow { site: SiteId(site), side, scope: None, counts, at_peak: (7, 1) });
+            collector.add(SiteRow {
+                site: SiteId(site),
+                side,
+                scope: None,
+                counts,
+                at_peak: (7, 1),
+            });
         }
         let books = collector.finish(&catalog);
-        let live: Vec<_> = books.sites.iter().map(|row| (row.site.0, row.counts.live_bytes, row.at_peak)).collect();
+        let live: Vec<_> = books
+            .sites
+            .iter()
+            .map(|row| (row.site.0, row.counts.live_bytes, row.at_peak))
+            .collect();
         assert_eq!(live, [(1, 500, (7, 1)), (0, 90, (14, 2)), (2, 10, (7, 1))]);
-        let libraries: Vec<_> = books.libraries.iter().map(|row| row.counts.live_bytes).collect();
+        let libraries: Vec<_> = books
+            .libraries
+            .iter()
+            .map(|row| row.counts.live_bytes)
+            .collect();
         assert_eq!(libraries, [590, 10]);
-        assert_eq!(books.libraries[1].sides.map(|counts| counts.live_bytes), [0, 10]);
+        assert_eq!(
+            books.libraries[1].sides.map(|counts| counts.live_bytes),
+            [0, 10]
+        );
         assert_eq!(books.totals.all.counts, Some(counts(1530, 930)));
     }
 }

@@ -67,7 +67,11 @@ pub struct Place<'a> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.symbol, self.has_address) {
-            (Some(symbol), true) => write!(formatter, "{symbol} ({}+{:#x})", self.library_name, self.offset),
+            (Some(symbol), true) => write!(
+                formatter,
+                "{symbol} ({}+{:#x})",
+                self.library_name, self.offset
+            ),
             (None, true) => write!(formatter, "{}+{:#x}", self.library_name, self.offset),
             (Some(symbol), false) => write!(formatter, "{symbol} {}", self.library_name),
             (None, false) => formatter.write_str(self.library_name),
@@ -79,7 +83,12 @@ const OUTSIDE: LibraryId = LibraryId(0);
 const CHARGED: LibraryId = LibraryId(1);
 const OVERFLOW: LibraryId = LibraryId(2);
 const MISSING: LibraryId = LibraryId(3);
-const GROUPS: [&str; 4] = ["(outside any file)", "(charged)", "(no room in the ledger)", "(not in the recording)"];
+const GROUPS: [&str; 4] = [
+    "(outside any file)",
+    "(charged)",
+    "(no room in the ledger)",
+    "(not in the recording)",
+];
 
 /// Every call site, library and scope of a recording, each once.
 #[derive(Debug)]
@@ -95,8 +104,14 @@ pub struct Catalog<'a> {
 impl<'a> Catalog<'a> {
     /// Collects the names of a recording.
     pub fn new(recording: &'a Recording) -> Catalog<'a> {
-        let mut libraries: Vec<Library<'a>> =
-            GROUPS.iter().map(|name| Library { name, path: None, build_id: None }).collect();
+        let mut libraries: Vec<Library<'a>> = GROUPS
+            .iter()
+            .map(|name| Library {
+                name,
+                path: None,
+                build_id: None,
+            })
+            .collect();
         let library_ids = collect_libraries(&recording.modules, &mut libraries);
         let mut catalog = Catalog {
             places: Vec::with_capacity(recording.sites.len() + 1),
@@ -106,7 +121,11 @@ impl<'a> Catalog<'a> {
             scope_ids: HashMap::new(),
         };
         catalog.collect_sites(&recording.sites, &library_ids);
-        for name in recording.processes.iter().flat_map(|process| &process.scopes) {
+        for name in recording
+            .processes
+            .iter()
+            .flat_map(|process| &process.scopes)
+        {
             catalog.add_scope(name);
         }
         catalog
@@ -159,9 +178,15 @@ impl<'a> Catalog<'a> {
         let mut known = HashMap::with_capacity(sites.len());
         for site in sites {
             let place = place_of(site, library_ids, &self.libraries);
-            let name = if place.has_address { None } else { place.symbol };
+            let name = if place.has_address {
+                None
+            } else {
+                place.symbol
+            };
             let next = SiteId(self.places.len() as u32);
-            let id = *known.entry((place.library, place.offset, name)).or_insert(next);
+            let id = *known
+                .entry((place.library, place.offset, name))
+                .or_insert(next);
             if id == next {
                 self.places.push(place);
             }
@@ -187,15 +212,24 @@ impl<'a> Catalog<'a> {
     }
 }
 
-fn collect_libraries<'a>(modules: &'a [Module], libraries: &mut Vec<Library<'a>>) -> Vec<LibraryId> {
+fn collect_libraries<'a>(
+    modules: &'a [Module],
+    libraries: &mut Vec<Library<'a>>,
+) -> Vec<LibraryId> {
     let mut known = HashMap::new();
     modules
         .iter()
         .map(|module| {
             *known.entry(module).or_insert_with(|| {
-                let name = Some(module.name()).filter(|name| !name.is_empty()).unwrap_or("(unnamed)");
+                let name = Some(module.name())
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or("(unnamed)");
                 let build_id = (!module.build_id.is_empty()).then(|| hex(&module.build_id));
-                libraries.push(Library { name, path: Some(&module.path), build_id });
+                libraries.push(Library {
+                    name,
+                    path: Some(&module.path),
+                    build_id,
+                });
                 LibraryId(libraries.len() as u32 - 1)
             })
         })
@@ -223,10 +257,12 @@ fn place_of<'a>(site: &'a Site, library_ids: &[LibraryId], libraries: &[Library<
 
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -234,17 +270,36 @@ mod tests {
     use super::*;
 
     fn module(path: &str, build_id: &[u8]) -> Module {
-        Module { path: path.into(), build_id: build_id.into() }
+        Module {
+            path: path.into(),
+            build_id: build_id.into(),
+        }
     }
 
     #[test]
     fn equal_sites_and_equal_modules_become_one() {
         let recording = Recording {
-            modules: vec![module("/lib/a.so", &[0xab, 1]), module("/lib/a.so", &[0xab, 1]), module("/lib/a.so", &[2])],
+            modules: vec![
+                module("/lib/a.so", &[0xab, 1]),
+                module("/lib/a.so", &[0xab, 1]),
+                module("/lib/a.so", &[2]),
+            ],
             sites: vec![
-                Site { module: Some(0), offset: 16, ..Site::default() },
-                Site { module: Some(1), offset: 16, ..Site::default() },
-                Site { module: Some(2), offset: 16, ..Site::default() },
+                Site {
+                    module: Some(0),
+                    offset: 16,
+                    ..Site::default()
+                },
+                Site {
+                    module: Some(1),
+                    offset: 16,
+                    ..Site::default()
+                },
+                Site {
+                    module: Some(2),
+                    offset: 16,
+                    ..Site::default()
+                },
             ],
             ..Recording::default()
         };
@@ -259,16 +314,36 @@ mod tests {
     #[test]
     fn what_lies_in_no_library_has_a_group_that_says_so() {
         let sites = vec![
-            Site { offset: 0x7f00, ..Site::default() },
-            Site { charged: Some("gpu".into()), ..Site::default() },
-            Site { charged: Some("tls".into()), ..Site::default() },
-            Site { overflow: true, ..Site::default() },
-            Site { module: Some(9), offset: 1, ..Site::default() },
+            Site {
+                offset: 0x7f00,
+                ..Site::default()
+            },
+            Site {
+                charged: Some("gpu".into()),
+                ..Site::default()
+            },
+            Site {
+                charged: Some("tls".into()),
+                ..Site::default()
+            },
+            Site {
+                overflow: true,
+                ..Site::default()
+            },
+            Site {
+                module: Some(9),
+                offset: 1,
+                ..Site::default()
+            },
         ];
-        let recording = Recording { sites, ..Recording::default() };
+        let recording = Recording {
+            sites,
+            ..Recording::default()
+        };
         let catalog = Catalog::new(&recording);
-        let shown: Vec<String> =
-            (0..5).map(|index| catalog.place(catalog.site_at(index).unwrap()).to_string()).collect();
+        let shown: Vec<String> = (0..5)
+            .map(|index| catalog.place(catalog.site_at(index).unwrap()).to_string())
+            .collect();
         assert_eq!(
             shown,
             [
@@ -280,6 +355,9 @@ mod tests {
             ]
         );
         assert_eq!(catalog.site_at(5), None);
-        assert_eq!(catalog.place(catalog.missing_site()).to_string(), "(not in the recording)");
+        assert_eq!(
+            catalog.place(catalog.missing_site()).to_string(),
+            "(not in the recording)"
+        );
     }
 }

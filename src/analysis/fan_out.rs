@@ -18,12 +18,16 @@ pub fn for_each_in_order<'a, T: Sync, R: Send, E>(
     work: impl Fn(&'a T) -> R + Sync,
     mut sink: impl FnMut(R) -> Result<(), E>,
 ) -> Result<(), E> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let threads = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(MAX_THREADS);
     if threads == 1 || items.len() == 1 {
         return items.iter().try_for_each(|item| sink(work(item)));
     }
     for round in items.chunks(threads * ITEMS_PER_THREAD) {
-        run_round(round, &work, threads).into_iter().try_for_each(&mut sink)?;
+        run_round(round, &work, threads)
+            .into_iter()
+            .try_for_each(&mut sink)?;
     }
     Ok(())
 }
@@ -44,7 +48,9 @@ fn run_round<'a, T: Sync, R: Send>(
         done
     };
     let mut results = thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads.min(items.len())).map(|_| scope.spawn(take_turns)).collect();
+        let helpers: Vec<_> = (1..threads.min(items.len()))
+            .map(|_| scope.spawn(take_turns))
+            .collect();
         let mut results = take_turns();
         for helper in helpers {
             match helper.join() {
@@ -66,10 +72,14 @@ mod tests {
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<usize> = (0..1000).collect();
         let mut seen = Vec::new();
-        for_each_in_order(&items, |item| item * 2, |result| {
-            seen.push(result);
-            Ok::<(), ()>(())
-        })
+        for_each_in_order(
+            &items,
+            |item| item * 2,
+            |result| {
+                seen.push(result);
+                Ok::<(), ()>(())
+            },
+        )
         .unwrap();
         assert_eq!(seen, items.iter().map(|item| item * 2).collect::<Vec<_>>());
     }
@@ -78,10 +88,14 @@ mod tests {
     fn an_error_of_the_sink_ends_it() {
         let items = [1, 2, 3];
         let mut calls = 0;
-        let result = for_each_in_order(&items, |item| *item, |_| {
-            calls += 1;
-            Err("full")
-        });
+        let result = for_each_in_order(
+            &items,
+            |item| *item,
+            |_| {
+                calls += 1;
+                Err("full")
+            },
+        );
         assert_eq!((result, calls), (Err("full"), 1));
     }
 }

@@ -19,9 +19,15 @@ pub(crate) fn recording() -> Recording {
             root_pid: 100,
             ..Start::default()
         },
-        modules: vec![module("/usr/lib/libcodec.so.1", &[0xca, 0xfe]), module("/usr/bin/player", &[])],
+        modules: vec![
+            module("/usr/lib/libcodec.so.1", &[0xca, 0xfe]),
+            module("/usr/bin/player", &[]),
+        ],
         sites: vec![
-            Site { symbol: Some("decode_frame".into()), ..site(0, 0x1234) },
+            Site {
+                symbol: Some("decode_frame".into()),
+                ..site(0, 0x1234)
+            },
             Site {
                 symbol: Some("player::parse".into()),
                 file: Some("/src/player/parse.rs".into()),
@@ -36,11 +42,18 @@ pub(crate) fn recording() -> Recording {
 }
 
 fn module(path: &str, build_id: &[u8]) -> Module {
-    Module { path: path.into(), build_id: build_id.into() }
+    Module {
+        path: path.into(),
+        build_id: build_id.into(),
+    }
 }
 
 fn site(module: u32, offset: u64) -> Site {
-    Site { module: Some(module), offset, ..Site::default() }
+    Site {
+        module: Some(module),
+        offset,
+        ..Site::default()
+    }
 }
 
 fn process() -> Process {
@@ -62,22 +75,66 @@ fn process() -> Process {
         scopes: vec!["decode".into()],
         threads: threads(),
         sizes: [
-            Sizes { buckets: vec![(127, 100), (1023, 5_000)], max: 1_000 },
-            Sizes { buckets: vec![(16_383, 30)], max: 10_000 },
+            Sizes {
+                buckets: vec![(127, 100), (1023, 5_000)],
+                max: 1_000,
+            },
+            Sizes {
+                buckets: vec![(16_383, 30)],
+                max: 10_000,
+            },
         ],
-        peak: Peak { live_bytes: [4_500_000, 250_000, 4_700_000], at_s: 1.25, captured_live_bytes: 4_700_000 },
-        timeline: vec![point(0.0, 0, 0), point(1.0, 4_500_000, 200_000), point(1.9, 4_000_000, 200_000)],
+        peak: Peak {
+            live_bytes: [4_500_000, 250_000, 4_700_000],
+            at_s: 1.25,
+            captured_live_bytes: 4_700_000,
+        },
+        timeline: vec![
+            point(0.0, 0, 0),
+            point(1.0, 4_500_000, 200_000),
+            point(1.9, 4_000_000, 200_000),
+        ],
         ..Process::default()
     }
 }
 
 fn owners() -> Vec<OwnerEntry> {
-    let owner = |site, side, scope, counts, at_peak| OwnerEntry { site, side, scope, counts, at_peak };
+    let owner = |site, side, scope, counts, at_peak| OwnerEntry {
+        site,
+        side,
+        scope,
+        counts,
+        at_peak,
+    };
     vec![
-        owner(0, Side::C, Some(0), counts((4_000_000, 5_000), (0, 0)), (3_900_000, 4_900)),
-        owner(2, Side::C, None, counts((1_000_000, 100), (1_000_000, 100)), (600_000, 60)),
-        owner(1, Side::Rust, None, counts((200_000, 20), (0, 0)), (200_000, 20)),
-        owner(1, Side::Rust, None, counts((100_000, 10), (100_000, 10)), (0, 0)),
+        owner(
+            0,
+            Side::C,
+            Some(0),
+            counts((4_000_000, 5_000), (0, 0)),
+            (3_900_000, 4_900),
+        ),
+        owner(
+            2,
+            Side::C,
+            None,
+            counts((1_000_000, 100), (1_000_000, 100)),
+            (600_000, 60),
+        ),
+        owner(
+            1,
+            Side::Rust,
+            None,
+            counts((200_000, 20), (0, 0)),
+            (200_000, 20),
+        ),
+        owner(
+            1,
+            Side::Rust,
+            None,
+            counts((100_000, 10), (100_000, 10)),
+            (0, 0),
+        ),
     ]
 }
 
@@ -86,7 +143,10 @@ fn threads() -> Vec<Thread> {
         Thread {
             tid: 100,
             name: "player".into(),
-            counts: [counts((1_000_000, 100), (1_000_000, 100)), counts((300_000, 30), (100_000, 10))],
+            counts: [
+                counts((1_000_000, 100), (1_000_000, 100)),
+                counts((300_000, 30), (100_000, 10)),
+            ],
         },
         Thread {
             tid: 101,

@@ -33,7 +33,10 @@ pub(crate) fn check(catalog: &Catalog, process: &Process, books: &Books) -> Viol
     check_owners(catalog, process, &mut violations);
     check_threads(process, &mut violations);
     let all = books.totals.all.counts.unwrap_or_default();
-    let sides: Counts = [books.totals.c, books.totals.rust].iter().filter_map(|side| side.counts).sum();
+    let sides: Counts = [books.totals.c, books.totals.rust]
+        .iter()
+        .filter_map(|side| side.counts)
+        .sum();
     if sides != all || booked(process).into_iter().sum::<Counts>() != all {
         violations.add(|| difference("c + rust", sides, "all owners", all));
     }
@@ -43,15 +46,37 @@ pub(crate) fn check(catalog: &Catalog, process: &Process, books: &Books) -> Viol
 fn check_owners(catalog: &Catalog, process: &Process, violations: &mut Violations) {
     for owner in &process.owners {
         let site = catalog.site_at(owner.site);
-        let name = || catalog.place(site.unwrap_or(catalog.missing_site())).to_string();
+        let name = || {
+            catalog
+                .place(site.unwrap_or(catalog.missing_site()))
+                .to_string()
+        };
         if !owner.counts.adds_up() {
-            violations.add(|| not_live(&format!("owner {} on side {}", name(), owner.side.name()), owner.counts));
+            violations.add(|| {
+                not_live(
+                    &format!("owner {} on side {}", name(), owner.side.name()),
+                    owner.counts,
+                )
+            });
         }
         if site.is_none() {
-            violations.add(|| format!("an owner names call site {}, which the recording does not have", owner.site));
+            violations.add(|| {
+                format!(
+                    "an owner names call site {}, which the recording does not have",
+                    owner.site
+                )
+            });
         }
-        if let Some(scope) = owner.scope.filter(|&scope| scope as usize >= process.scopes.len()) {
-            violations.add(|| format!("owner {} names scope {scope}, which the recording does not have", name()));
+        if let Some(scope) = owner
+            .scope
+            .filter(|&scope| scope as usize >= process.scopes.len())
+        {
+            violations.add(|| {
+                format!(
+                    "owner {} names scope {scope}, which the recording does not have",
+                    name()
+                )
+            });
         }
     }
 }
@@ -59,7 +84,11 @@ fn check_owners(catalog: &Catalog, process: &Process, violations: &mut Violation
 fn check_threads(process: &Process, violations: &mut Violations) {
     let owners = booked(process);
     for side in Side::ALL {
-        let threads: Counts = process.threads.iter().map(|thread| thread.counts[side.index()]).sum();
+        let threads: Counts = process
+            .threads
+            .iter()
+            .map(|thread| thread.counts[side.index()])
+            .sum();
         if threads != owners[side.index()] {
             let name = format!("the threads' sum of side {}", side.name());
             violations.add(|| difference(&name, threads, "the owners'", owners[side.index()]));
@@ -67,7 +96,12 @@ fn check_threads(process: &Process, violations: &mut Violations) {
         for thread in &process.threads {
             let counts = thread.counts[side.index()];
             if !counts.adds_up() {
-                let name = format!("thread {} ({}) on side {}", thread.tid, thread.name, side.name());
+                let name = format!(
+                    "thread {} ({}) on side {}",
+                    thread.tid,
+                    thread.name,
+                    side.name()
+                );
                 violations.add(|| not_live(&name, counts));
             }
         }
@@ -130,8 +164,10 @@ mod tests {
         assert_eq!(found.count, 1);
         assert_eq!(
             found.described,
-            ["owner decode_frame (libcodec.so.1+0x1234) on side c: 4000000 - 0 bytes in 5000 - 0 blocks, \
-              but 4000001 bytes in 5000 blocks live"]
+            [
+                "owner decode_frame (libcodec.so.1+0x1234) on side c: 4000000 - 0 bytes in 5000 - 0 blocks, \
+              but 4000001 bytes in 5000 blocks live"
+            ]
         );
     }
 
@@ -142,7 +178,10 @@ mod tests {
             counts.freed_blocks -= 1;
             counts.live_blocks += 1;
         });
-        assert_eq!(found.described, ["the threads' sum of side c is 99 blocks freed, the owners' 100"]);
+        assert_eq!(
+            found.described,
+            ["the threads' sum of side c is 99 blocks freed, the owners' 100"]
+        );
     }
 
     #[test]
@@ -162,7 +201,10 @@ mod tests {
             let process = &mut recording.processes[0];
             let owner = process.owners[0].clone();
             process.owners.extend(std::iter::repeat_n(owner, 50));
-            process.owners.iter_mut().for_each(|owner| owner.counts.live_blocks = i64::MIN);
+            process
+                .owners
+                .iter_mut()
+                .for_each(|owner| owner.counts.live_blocks = i64::MIN);
         });
         // 54 owners, and the threads' sum of side c, which has no such blocks.
         assert_eq!((found.count, found.described.len()), (55, 20));

@@ -55,17 +55,25 @@ impl<'a> Report<'a> {
             },
         )
         .unwrap_or_else(|never| match never {});
-        Report { recording, catalog, processes }
+        Report {
+            recording,
+            catalog,
+            processes,
+        }
     }
 
     /// Gives the processes that have books.
     pub fn tracked(&self) -> impl Iterator<Item = &ProcessReport<'a>> {
-        self.processes.iter().filter(|process| process.books.is_some())
+        self.processes
+            .iter()
+            .filter(|process| process.books.is_some())
     }
 
     /// Gives the processes that have none.
     pub fn untracked(&self) -> impl Iterator<Item = &ProcessReport<'a>> {
-        self.processes.iter().filter(|process| process.books.is_none())
+        self.processes
+            .iter()
+            .filter(|process| process.books.is_none())
     }
 
     /// Gives the command that was run, or the first process's where the recorder did not say.
@@ -80,8 +88,14 @@ impl<'a> Report<'a> {
     /// Gives how the root process ended, followed through every program it became.
     pub fn outcome(&self) -> Option<&'a Outcome> {
         let root = self.recording.processes.first()?;
-        let mut images = self.recording.processes.iter().filter(|process| process.pid == root.pid);
-        let last = images.find(|process| process.outcome != Outcome::Exec).unwrap_or(root);
+        let mut images = self
+            .recording
+            .processes
+            .iter()
+            .filter(|process| process.pid == root.pid);
+        let last = images
+            .find(|process| process.outcome != Outcome::Exec)
+            .unwrap_or(root);
         Some(&last.outcome)
     }
 
@@ -98,7 +112,11 @@ impl<'a> Report<'a> {
     /// Gives the tracked process with the highest peak, the first among equals.
     pub fn heaviest(&self) -> Option<&ProcessReport<'a>> {
         self.tracked().reduce(|best, next| {
-            if next.peak.live_bytes > best.peak.live_bytes { next } else { best }
+            if next.peak.live_bytes > best.peak.live_bytes {
+                next
+            } else {
+                best
+            }
         })
     }
 }

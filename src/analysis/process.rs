@@ -82,7 +82,9 @@ fn collect<'a>(catalog: &Catalog, process: &Process) -> (Books<'a>, Moved) {
     let mut collector = Collector::with_capacity(process.owners.len());
     let mut moved = Moved::default();
     for owner in &process.owners {
-        let site = catalog.site_at(owner.site).unwrap_or(catalog.missing_site());
+        let site = catalog
+            .site_at(owner.site)
+            .unwrap_or(catalog.missing_site());
         let mut side = owner.side;
         if side == Side::C && catalog.place(site).rust_shim {
             side = Side::Rust;
@@ -90,21 +92,33 @@ fn collect<'a>(catalog: &Catalog, process: &Process) -> (Books<'a>, Moved) {
             moved.counts += owner.counts;
         }
         let scope = scope_name(process, owner).and_then(|name| catalog.scope_named(name));
-        collector.add(SiteRow { site, side, scope, counts: owner.counts, at_peak: owner.at_peak });
+        collector.add(SiteRow {
+            site,
+            side,
+            scope,
+            counts: owner.counts,
+            at_peak: owner.at_peak,
+        });
     }
     (collector.finish(catalog), moved)
 }
 
 fn scope_name<'a>(process: &'a Process, owner: &OwnerEntry) -> Option<&'a str> {
-    process.scopes.get(owner.scope? as usize).map(String::as_str)
+    process
+        .scopes
+        .get(owner.scope? as usize)
+        .map(String::as_str)
 }
 
 /// Gives what each side booked, before Rust's shims change sides.
 pub(crate) fn booked(process: &Process) -> [Counts; 2] {
-    process.owners.iter().fold(Default::default(), |mut sums: [Counts; 2], owner| {
-        sums[owner.side.index()] += owner.counts;
-        sums
-    })
+    process
+        .owners
+        .iter()
+        .fold(Default::default(), |mut sums: [Counts; 2], owner| {
+            sums[owner.side.index()] += owner.counts;
+            sums
+        })
 }
 
 /// Tells whether a side was watched; recordings that do not say watched both.
@@ -114,7 +128,9 @@ pub(crate) fn is_watched(process: &Process, side: Side) -> bool {
 
 /// A C program has no Rust side to miss, so Rust's counts as seen wherever C's is.
 fn is_seen(process: &Process, side: Side, shown: Counts) -> bool {
-    is_watched(process, side) || (side == Side::Rust && is_watched(process, Side::C)) || !shown.is_untouched()
+    is_watched(process, side)
+        || (side == Side::Rust && is_watched(process, Side::C))
+        || !shown.is_untouched()
 }
 
 fn set_sides(books: &mut Books, process: &Process, moved: &Moved) {
@@ -122,7 +138,11 @@ fn set_sides(books: &mut Books, process: &Process, moved: &Moved) {
     let booked = booked(process);
     books.totals.all.peak_live_bytes = Some(peak[2]);
     for side in Side::ALL {
-        let totals = if side == Side::C { &mut books.totals.c } else { &mut books.totals.rust };
+        let totals = if side == Side::C {
+            &mut books.totals.c
+        } else {
+            &mut books.totals.rust
+        };
         let seen = is_seen(process, side, totals.counts.unwrap_or_default());
         totals.counts = totals.counts.filter(|_| seen);
         totals.peak_live_bytes = Some(peak[side.index()]).filter(|_| seen && moved.owners == 0);
@@ -147,8 +167,9 @@ fn threads(process: &Process) -> Vec<ThreadRow<'_>> {
 }
 
 fn peak(process: &Process, sites: &[SiteRow]) -> PeakReport {
-    let mut held: Vec<u32> =
-        (0..sites.len() as u32).filter(|&index| sites[index as usize].at_peak != (0, 0)).collect();
+    let mut held: Vec<u32> = (0..sites.len() as u32)
+        .filter(|&index| sites[index as usize].at_peak != (0, 0))
+        .collect();
     held.sort_by_key(|&index| std::cmp::Reverse(sites[index as usize].at_peak));
     PeakReport {
         live_bytes: process.peak.live_bytes[2],
@@ -171,7 +192,9 @@ fn notes(process: &Process, moved: &Moved) -> Vec<String> {
         notes.push("side c was not watched: only Rust's global allocator is booked".to_owned());
     }
     if process.forked {
-        notes.push("began as a fork: what its parent had live then is booked as (inherited)".to_owned());
+        notes.push(
+            "began as a fork: what its parent had live then is booked as (inherited)".to_owned(),
+        );
     }
     notes
 }
@@ -187,9 +210,18 @@ mod tests {
         let recording = fixture::recording();
         let report = Report::new(&recording);
         let totals = report.processes[0].books.as_ref().unwrap().totals;
-        assert_eq!(totals.c.counts, Some(counts((5_000_000, 5_100), (1_000_000, 100))));
-        assert_eq!(totals.rust.counts, Some(counts((300_000, 30), (100_000, 10))));
-        assert_eq!(totals.all.counts, Some(counts((5_300_000, 5_130), (1_100_000, 110))));
+        assert_eq!(
+            totals.c.counts,
+            Some(counts((5_000_000, 5_100), (1_000_000, 100)))
+        );
+        assert_eq!(
+            totals.rust.counts,
+            Some(counts((300_000, 30), (100_000, 10)))
+        );
+        assert_eq!(
+            totals.all.counts,
+            Some(counts((5_300_000, 5_130), (1_100_000, 110)))
+        );
         let peaks = totals.named().map(|(_, side)| side.peak_live_bytes);
         assert_eq!(peaks, [Some(4_500_000), Some(250_000), Some(4_700_000)]);
         assert_eq!(report.processes[0].violations.count, 0);
@@ -202,20 +234,36 @@ mod tests {
         let report = Report::new(&recording);
         let process = &report.processes[0];
         let books = process.books.as_ref().unwrap();
-        assert_eq!(books.totals.c.counts, Some(counts((1_000_000, 100), (1_000_000, 100))));
-        assert_eq!(books.totals.rust.counts, Some(counts((4_300_000, 5_030), (100_000, 10))));
-        assert_eq!(books.totals.rust.peak_live_bytes, None, "the peak was taken by the side that booked");
+        assert_eq!(
+            books.totals.c.counts,
+            Some(counts((1_000_000, 100), (1_000_000, 100)))
+        );
+        assert_eq!(
+            books.totals.rust.counts,
+            Some(counts((4_300_000, 5_030), (100_000, 10)))
+        );
+        assert_eq!(
+            books.totals.rust.peak_live_bytes, None,
+            "the peak was taken by the side that booked"
+        );
         assert_eq!(books.totals.all.peak_live_bytes, Some(4_700_000));
         assert_eq!(books.sites[0].side, Side::Rust);
         assert_eq!(process.violations.count, 0);
-        assert!(process.notes[0].starts_with("5000 blocks"), "{:?}", process.notes);
+        assert!(
+            process.notes[0].starts_with("5000 blocks"),
+            "{:?}",
+            process.notes
+        );
     }
 
     #[test]
     fn the_peak_names_who_held_it() {
         let recording = fixture::recording();
         let report = Report::new(&recording);
-        let held: Vec<_> = report.processes[0].peak_rows().map(|row| row.at_peak.0).collect();
+        let held: Vec<_> = report.processes[0]
+            .peak_rows()
+            .map(|row| row.at_peak.0)
+            .collect();
         assert_eq!(held, [3_900_000, 600_000, 200_000]);
     }
 
@@ -225,13 +273,18 @@ mod tests {
         recording.processes[0].untracked_reason = Some("statically linked".into());
         let report = Report::new(&recording);
         assert!(report.processes[0].books.is_none());
-        assert_eq!(report.processes[0].untracked_reason(), Some("statically linked"));
+        assert_eq!(
+            report.processes[0].untracked_reason(),
+            Some("statically linked")
+        );
     }
 
     #[test]
     fn a_side_nobody_watched_has_no_figures() {
         let mut recording = fixture::recording();
-        recording.processes[0].owners.retain(|owner| owner.side == Side::Rust);
+        recording.processes[0]
+            .owners
+            .retain(|owner| owner.side == Side::Rust);
         recording.processes[0].hooks = 2;
         let report = Report::new(&recording);
         let totals = report.processes[0].books.as_ref().unwrap().totals;

@@ -2,9 +2,36 @@
 
 /// Linux's signals from 1 on, in the numbering of x86_64 and aarch64.
 const NAMES: [&str; 31] = [
-    "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
-    "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP",
-    "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR",
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
     "SIGSYS",
 ];
 const FIRST_REAL_TIME: i32 = 34;
@@ -12,11 +39,15 @@ const LAST_REAL_TIME: i32 = 64;
 
 /// Gives a signal's name: `SIGKILL`, `SIGRTMIN+2`, or `signal 99` for a number that has none.
 pub fn signal_name(number: i32) -> String {
-    let name = usize::try_from(number).ok().and_then(|number| NAMES.get(number.wrapping_sub(1)));
+    let name = usize::try_from(number)
+        .ok()
+        .and_then(|number| NAMES.get(number.wrapping_sub(1)));
     match (name, number) {
         (Some(name), _) => (*name).to_owned(),
         (None, FIRST_REAL_TIME) => "SIGRTMIN".to_owned(),
-        (None, FIRST_REAL_TIME..=LAST_REAL_TIME) => format!("SIGRTMIN+{}", number - FIRST_REAL_TIME),
+        (None, FIRST_REAL_TIME..=LAST_REAL_TIME) => {
+            format!("SIGRTMIN+{}", number - FIRST_REAL_TIME)
+        }
         _ => format!("signal {number}"),
     }
 }
@@ -27,7 +58,13 @@ mod tests {
 
     #[test]
     fn signals_have_the_names_that_people_know() {
-        let expected = [(9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM"), (31, "SIGSYS"), (36, "SIGRTMIN+2")];
+        let expected = [
+            (9, "SIGKILL"),
+            (11, "SIGSEGV"),
+            (15, "SIGTERM"),
+            (31, "SIGSYS"),
+            (36, "SIGRTMIN+2"),
+        ];
         for (number, name) in expected {
             assert_eq!(signal_name(number), name);
         }

@@ -32,7 +32,11 @@ impl SizeSummary {
             0 => 0.0,
             blocks => booked.requested_bytes as f64 / blocks as f64,
         };
-        SizeSummary { mean, max: sizes.max, ..quantiles }
+        SizeSummary {
+            mean,
+            max: sizes.max,
+            ..quantiles
+        }
     }
 }
 
@@ -47,7 +51,10 @@ pub(crate) fn merge<'a>(all: impl Iterator<Item = &'a Sizes>) -> Sizes {
         }
         max = max.max(sizes.max);
     }
-    Sizes { buckets: buckets.into_iter().collect(), max }
+    Sizes {
+        buckets: buckets.into_iter().collect(),
+        max,
+    }
 }
 
 /// Three digits keep every bucket of the ledger apart.
@@ -56,14 +63,27 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 const LARGEST_SIZE: u64 = u64::MAX >> 1;
 
 fn quantiles(buckets: &[(u64, u64)], max: u64) -> Option<SizeSummary> {
-    let largest = buckets.iter().map(|bucket| bucket.0).max()?.clamp(2, LARGEST_SIZE);
+    let largest = buckets
+        .iter()
+        .map(|bucket| bucket.0)
+        .max()?
+        .clamp(2, LARGEST_SIZE);
     let mut histogram = Histogram::<u64>::new_with_max(largest, SIGNIFICANT_DIGITS).ok()?;
     for &(size, count) in buckets {
         histogram.saturating_record_n(size.min(largest), count);
     }
     let at = |quantile: f64| histogram.value_at_quantile(quantile).min(max);
-    let count = buckets.iter().fold(0u64, |sum, bucket| sum.saturating_add(bucket.1));
-    Some(SizeSummary { count, mean: 0.0, p50: at(0.5), p90: at(0.9), p99: at(0.99), max })
+    let count = buckets
+        .iter()
+        .fold(0u64, |sum, bucket| sum.saturating_add(bucket.1));
+    Some(SizeSummary {
+        count,
+        mean: 0.0,
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        max,
+    })
 }
 
 #[cfg(test)]
@@ -76,36 +96,63 @@ mod tests {
 
     #[test]
     fn percentiles_are_the_ends_of_buckets_and_the_mean_is_exact() {
-        let sizes = Sizes { buckets: vec![(64, 50), (1023, 40), (65_535, 9), (1_048_575, 1)], max: 1_000_000 };
+        let sizes = Sizes {
+            buckets: vec![(64, 50), (1023, 40), (65_535, 9), (1_048_575, 1)],
+            max: 1_000_000,
+        };
         let summary = SizeSummary::new(&sizes, booked(100, 1_234_567));
-        let expected =
-            SizeSummary { count: 100, mean: 12_345.67, p50: 64, p90: 1023, p99: 65_535, max: 1_000_000 };
+        let expected = SizeSummary {
+            count: 100,
+            mean: 12_345.67,
+            p50: 64,
+            p90: 1023,
+            p99: 65_535,
+            max: 1_000_000,
+        };
         assert_eq!(summary, expected);
     }
 
     #[test]
     fn no_percentile_exceeds_the_largest_request() {
-        let sizes = Sizes { buckets: vec![(1_048_575, 3)], max: 1_000_001 };
+        let sizes = Sizes {
+            buckets: vec![(1_048_575, 3)],
+            max: 1_000_001,
+        };
         let summary = SizeSummary::new(&sizes, booked(3, 3_000_003));
-        assert_eq!((summary.p50, summary.p99, summary.max), (1_000_001, 1_000_001, 1_000_001));
+        assert_eq!(
+            (summary.p50, summary.p99, summary.max),
+            (1_000_001, 1_000_001, 1_000_001)
+        );
     }
 
     #[test]
     fn nothing_requested_is_all_zero() {
-        assert_eq!(SizeSummary::new(&Sizes::default(), Counts::default()), SizeSummary::default());
+        assert_eq!(
+            SizeSummary::new(&Sizes::default(), Counts::default()),
+            SizeSummary::default()
+        );
     }
 
     #[test]
     fn absurd_buckets_do_not_panic() {
-        let sizes = Sizes { buckets: vec![(u64::MAX, u64::MAX), (0, u64::MAX), (1, 0)], max: u64::MAX };
+        let sizes = Sizes {
+            buckets: vec![(u64::MAX, u64::MAX), (0, u64::MAX), (1, 0)],
+            max: u64::MAX,
+        };
         let summary = SizeSummary::new(&sizes, booked(1, u64::MAX));
         assert_eq!((summary.count, summary.max), (u64::MAX, u64::MAX));
     }
 
     #[test]
     fn several_processes_add_up() {
-        let one = Sizes { buckets: vec![(8, 1), (64, 2)], max: 60 };
-        let two = Sizes { buckets: vec![(64, 3)], max: 62 };
+        let one = Sizes {
+            buckets: vec![(8, 1), (64, 2)],
+            max: 60,
+        };
+        let two = Sizes {
+            buckets: vec![(64, 3)],
+            max: 62,
+        };
         let sum = merge([&one, &two].into_iter());
         assert_eq!((sum.buckets, sum.max), (vec![(8, 1), (64, 5)], 62));
     }

@@ -31,8 +31,14 @@ impl Span {
             let from = seconds(process.started_s);
             (from, from + seconds(process.duration_s))
         };
-        match processes.map(ends).reduce(|all, next| (all.0.min(next.0), all.1.max(next.1))) {
-            Some((from_s, to_s)) => Span { from_s, duration_s: to_s - from_s },
+        match processes
+            .map(ends)
+            .reduce(|all, next| (all.0.min(next.0), all.1.max(next.1)))
+        {
+            Some((from_s, to_s)) => Span {
+                from_s,
+                duration_s: to_s - from_s,
+            },
             None => Span::default(),
         }
     }
@@ -46,7 +52,11 @@ impl Span {
 /// Makes a number of seconds from a recording safe to compute with.
 pub fn seconds(value: f64) -> f64 {
     const TEN_THOUSAND_YEARS: f64 = 3.2e11;
-    if value.is_nan() { 0.0 } else { value.clamp(0.0, TEN_THOUSAND_YEARS) }
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, TEN_THOUSAND_YEARS)
+    }
 }
 
 /// Sums the processes' timelines up, each value held until the next, and gives
@@ -65,7 +75,9 @@ pub fn readings<'a>(
     let mut now = [0; SERIES];
     let reading_of = |column| {
         let mut highest = now;
-        while let Some(change) = changes.next_if(|change| span.column(change.at_s, columns) <= column) {
+        while let Some(change) =
+            changes.next_if(|change| span.column(change.at_s, columns) <= column)
+        {
             for series in 0..SERIES {
                 now[series] += change.by[series];
                 highest[series] = highest[series].max(now[series]);
@@ -99,7 +111,11 @@ fn changes(process: &Process) -> Vec<Change> {
         step(start + seconds(point.t_s), values(point));
     }
     // The end of the whole picture is drawn with what was live then.
-    let last_reading_s = process.timeline.iter().map(|point| seconds(point.t_s)).fold(0.0, f64::max);
+    let last_reading_s = process
+        .timeline
+        .iter()
+        .map(|point| seconds(point.t_s))
+        .fold(0.0, f64::max);
     step((start + last_reading_s).max(end).next_up(), [0; SERIES]);
     changes
 }
@@ -111,8 +127,14 @@ fn values(point: &TimelinePoint) -> [i128; SERIES] {
 
 impl Reading {
     fn new(values: [i128; SERIES]) -> Reading {
-        let [c, rust, all, rss] = values.map(|value| u64::try_from(value.max(0)).unwrap_or(u64::MAX));
-        Reading { c_live_bytes: c, rust_live_bytes: rust, all_live_bytes: all, rss_bytes: rss }
+        let [c, rust, all, rss] =
+            values.map(|value| u64::try_from(value.max(0)).unwrap_or(u64::MAX));
+        Reading {
+            c_live_bytes: c,
+            rust_live_bytes: rust,
+            all_live_bytes: all,
+            rss_bytes: rss,
+        }
     }
 }
 
@@ -127,12 +149,20 @@ mod tests {
             rust_live_bytes: 0,
             rss_bytes: 0,
         };
-        Process { started_s, duration_s, timeline: points.iter().map(point).collect(), ..Process::default() }
+        Process {
+            started_s,
+            duration_s,
+            timeline: points.iter().map(point).collect(),
+            ..Process::default()
+        }
     }
 
     fn live(processes: &[Process], columns: usize) -> Vec<u64> {
         let span = Span::of(processes.iter());
-        readings(processes.iter(), span, columns).iter().map(|reading| reading.c_live_bytes).collect()
+        readings(processes.iter(), span, columns)
+            .iter()
+            .map(|reading| reading.c_live_bytes)
+            .collect()
     }
 
     #[test]
@@ -150,7 +180,11 @@ mod tests {
 
     #[test]
     fn absurd_times_do_not_panic() {
-        let odd = process(f64::NAN, f64::INFINITY, &[(f64::NAN, i64::MIN), (-1.0, i64::MAX), (f64::INFINITY, 1)]);
+        let odd = process(
+            f64::NAN,
+            f64::INFINITY,
+            &[(f64::NAN, i64::MIN), (-1.0, i64::MAX), (f64::INFINITY, 1)],
+        );
         assert_eq!(live(&[odd], 2), [i64::MAX as u64, i64::MAX as u64]);
         assert!(live(&[process(1.0, 0.0, &[(0.0, 1)])], 4).is_empty());
     }

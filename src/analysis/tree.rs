@@ -23,28 +23,44 @@ impl<'a> Tree<'a> {
     /// Sums the tracked processes up; `None` when there is none.
     pub fn new(report: &Report<'a>) -> Option<Tree<'a>> {
         report.tracked().next()?;
-        let rows = report.tracked().filter_map(|process| process.books.as_ref()).flat_map(|books| &books.sites);
+        let rows = report
+            .tracked()
+            .filter_map(|process| process.books.as_ref())
+            .flat_map(|books| &books.sites);
         let mut collector = Collector::with_capacity(report.recording.sites.len());
         for row in rows {
-            collector.add(SiteRow { at_peak: (0, 0), ..*row });
+            collector.add(SiteRow {
+                at_peak: (0, 0),
+                ..*row
+            });
         }
         let mut books = collector.finish(&report.catalog);
         books.totals = totals(report);
-        books.threads =
-            report.tracked().filter_map(|process| process.books.as_ref()).flat_map(|books| books.threads.clone()).collect();
+        books.threads = report
+            .tracked()
+            .filter_map(|process| process.books.as_ref())
+            .flat_map(|books| books.threads.clone())
+            .collect();
         books.threads.sort_by_key(|row| size_order(&row.counts));
         books.sizes = Side::ALL.map(|side| sizes(report, side));
         Some(Tree {
             books,
             losses: losses(report),
-            violation_count: report.tracked().map(|process| process.violations.count).sum(),
+            violation_count: report
+                .tracked()
+                .map(|process| process.violations.count)
+                .sum(),
         })
     }
 }
 
 /// Sums the totals of the tracked processes up.
 pub(crate) fn totals(report: &Report) -> Totals {
-    let all: Vec<Totals> = report.tracked().filter_map(|process| process.books.as_ref()).map(|books| books.totals).collect();
+    let all: Vec<Totals> = report
+        .tracked()
+        .filter_map(|process| process.books.as_ref())
+        .map(|books| books.totals)
+        .collect();
     match all[..] {
         [only] => only,
         _ => Totals {
@@ -56,34 +72,51 @@ pub(crate) fn totals(report: &Report) -> Totals {
 }
 
 fn sum(sides: impl Iterator<Item = SideTotals>) -> SideTotals {
-    let counts = sides.filter_map(|side| side.counts).reduce(|mut sum: Counts, next| {
-        sum += next;
-        sum
-    });
-    SideTotals { counts, peak_live_bytes: None }
+    let counts = sides
+        .filter_map(|side| side.counts)
+        .reduce(|mut sum: Counts, next| {
+            sum += next;
+            sum
+        });
+    SideTotals {
+        counts,
+        peak_live_bytes: None,
+    }
 }
 
 fn sizes(report: &Report, side: Side) -> Option<SizeSummary> {
     let seen = || {
-        let tracked = report.tracked().filter_map(|process| Some((process, process.books.as_ref()?)));
-        tracked.filter(|(_, books)| books.sizes[side.index()].is_some()).map(|(process, _)| process.process)
+        let tracked = report
+            .tracked()
+            .filter_map(|process| Some((process, process.books.as_ref()?)));
+        tracked
+            .filter(|(_, books)| books.sizes[side.index()].is_some())
+            .map(|(process, _)| process.process)
     };
     seen().next()?;
     let booked = seen().map(|process| booked(process)[side.index()]).sum();
-    Some(SizeSummary::new(&merge(seen().map(|process| &process.sizes[side.index()])), booked))
+    Some(SizeSummary::new(
+        &merge(seen().map(|process| &process.sizes[side.index()])),
+        booked,
+    ))
 }
 
 /// Sums the tracked processes' losses up.
 pub(crate) fn losses(report: &Report) -> Losses {
-    report.tracked().map(|process| process.process.losses).fold(Losses::default(), |sum, next| Losses {
-        foreign_frees: sum.foreign_frees.saturating_add(next.foreign_frees),
-        crossed_frees: sum.crossed_frees.saturating_add(next.crossed_frees),
-        owners_overflowed: sum.owners_overflowed.saturating_add(next.owners_overflowed),
-        slots_overflowed: sum.slots_overflowed.saturating_add(next.slots_overflowed),
-        scopes_overflowed: sum.scopes_overflowed.saturating_add(next.scopes_overflowed),
-        pages_refused: sum.pages_refused.saturating_add(next.pages_refused),
-        children_untracked: sum.children_untracked.saturating_add(next.children_untracked),
-    })
+    report
+        .tracked()
+        .map(|process| process.process.losses)
+        .fold(Losses::default(), |sum, next| Losses {
+            foreign_frees: sum.foreign_frees.saturating_add(next.foreign_frees),
+            crossed_frees: sum.crossed_frees.saturating_add(next.crossed_frees),
+            owners_overflowed: sum.owners_overflowed.saturating_add(next.owners_overflowed),
+            slots_overflowed: sum.slots_overflowed.saturating_add(next.slots_overflowed),
+            scopes_overflowed: sum.scopes_overflowed.saturating_add(next.scopes_overflowed),
+            pages_refused: sum.pages_refused.saturating_add(next.pages_refused),
+            children_untracked: sum
+                .children_untracked
+                .saturating_add(next.children_untracked),
+        })
 }
 
 #[cfg(test)]
@@ -97,7 +130,10 @@ mod tests {
         recording.processes.push(recording.processes[0].clone());
         let report = Report::new(&recording);
         let tree = Tree::new(&report).unwrap();
-        assert_eq!(tree.books.totals.all.counts, Some(counts((10_600_000, 10_260), (2_200_000, 220))));
+        assert_eq!(
+            tree.books.totals.all.counts,
+            Some(counts((10_600_000, 10_260), (2_200_000, 220)))
+        );
         assert_eq!(tree.books.totals.all.peak_live_bytes, None);
         assert_eq!(tree.books.sites.len(), 3);
         assert_eq!(tree.books.threads.len(), 4);

@@ -63,7 +63,9 @@ enum ByArgument {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let format = arguments.format;
     if !matches!(format, Format::Text | Format::Json) {
-        let name = format.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let name = format
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned());
         bail!("format {name} is not built yet: this version writes text and json");
     }
     if format == Format::Json && arguments.by.is_some() {
@@ -76,7 +78,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Json => json::write(&report, &mut out),
         _ => text::write(&report, arguments.by.map(By::from), style, &mut out),
     };
-    let name = arguments.output.as_deref().unwrap_or(Path::new("standard output"));
+    let name = arguments
+        .output
+        .as_deref()
+        .unwrap_or(Path::new("standard output"));
     written.with_context(|| format!("cannot write {}", name.display()))
 }
 
@@ -89,7 +94,10 @@ fn open_output(arguments: &Arguments) -> anyhow::Result<(Box<dyn Write>, Style)>
         return Ok((Box::new(stdout.lock()), style));
     };
     if is_same_file(path, &arguments.file) {
-        bail!("{} is the recording itself: choose another file to write to", path.display());
+        bail!(
+            "{} is the recording itself: choose another file to write to",
+            path.display()
+        );
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let style = Style::of(&file);

@@ -6,17 +6,27 @@ const EIGHTHS_RIGHT: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊',
 /// Draws values as columns `height` lines high, the highest line first; `full`
 /// is the value that fills all of it. What is not zero is never drawn as nothing.
 pub(crate) fn columns(values: &[u64], full: u64, height: usize) -> Vec<String> {
-    let levels: Vec<usize> = values.iter().map(|&value| eighths(value, full, height)).collect();
+    let levels: Vec<usize> = values
+        .iter()
+        .map(|&value| eighths(value, full, height))
+        .collect();
     (0..height)
         .rev()
-        .map(|line| levels.iter().map(|level| EIGHTHS_UP[level.saturating_sub(line * 8).min(8)]).collect())
+        .map(|line| {
+            levels
+                .iter()
+                .map(|level| EIGHTHS_UP[level.saturating_sub(line * 8).min(8)])
+                .collect()
+        })
         .collect()
 }
 
 /// Draws a value as a bar at most `width` columns long, padded to that width.
 pub(crate) fn bar(value: u64, full: u64, width: usize) -> String {
     let level = eighths(value, full, width);
-    (0..width).map(|column| EIGHTHS_RIGHT[level.saturating_sub(column * 8).min(8)]).collect()
+    (0..width)
+        .map(|column| EIGHTHS_RIGHT[level.saturating_sub(column * 8).min(8)])
+        .collect()
 }
 
 fn eighths(value: u64, full: u64, cells: usize) -> usize {

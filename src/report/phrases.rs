@@ -17,7 +17,8 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
 
 /// Tells whether an outcome is a failure.
 pub(crate) fn is_failure(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Signal(_)) || matches!(outcome, Outcome::ExitCode(code) if *code != 0)
+    matches!(outcome, Outcome::Signal(_))
+        || matches!(outcome, Outcome::ExitCode(code) if *code != 0)
 }
 
 /// Writes a command line as a shell would take it.
@@ -38,7 +39,10 @@ pub(crate) fn quoted(word: &str) -> String {
 /// Names the program of a process: `player`.
 pub(crate) fn program(process: &Process) -> &str {
     let path = match process.exe.is_empty() {
-        true => process.args.first().map_or("(unknown program)", String::as_str),
+        true => process
+            .args
+            .first()
+            .map_or("(unknown program)", String::as_str),
         false => &process.exe,
     };
     path.rsplit('/').next().unwrap_or(path)
@@ -47,19 +51,36 @@ pub(crate) fn program(process: &Process) -> &str {
 /// Writes a process's command line, the program by its name.
 pub(crate) fn program_and_args(process: &Process) -> String {
     let args = process.args.get(1..).unwrap_or_default();
-    let words: Vec<String> = std::iter::once(program(process).to_owned()).chain(args.iter().cloned()).collect();
+    let words: Vec<String> = std::iter::once(program(process).to_owned())
+        .chain(args.iter().cloned())
+        .collect();
     command(&words)
 }
 
 /// Says what was not booked in full, a sentence each; empty when nothing was lost.
 pub(crate) fn losses(losses: &Losses) -> Vec<String> {
     let sentences = [
-        (losses.owners_overflowed, "call sites found no room and share one owner"),
-        (losses.slots_overflowed, "threads found no slot and share one"),
-        (losses.scopes_overflowed, "scope names found no room and are missing"),
-        (losses.pages_refused, "pages of the ledger were refused by the file system"),
+        (
+            losses.owners_overflowed,
+            "call sites found no room and share one owner",
+        ),
+        (
+            losses.slots_overflowed,
+            "threads found no slot and share one",
+        ),
+        (
+            losses.scopes_overflowed,
+            "scope names found no room and are missing",
+        ),
+        (
+            losses.pages_refused,
+            "pages of the ledger were refused by the file system",
+        ),
         (losses.children_untracked, "forked children have no ledger"),
-        (losses.foreign_frees, "frees of blocks that were not seen allocated, not booked"),
+        (
+            losses.foreign_frees,
+            "frees of blocks that were not seen allocated, not booked",
+        ),
     ];
     sentences
         .into_iter()
@@ -71,12 +92,15 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
 /// Says that one side freed what the other had allocated, which is booked where it was allocated.
 pub(crate) fn crossed(losses: &Losses) -> Option<String> {
     let blocks = counted(losses.crossed_frees, "block", "blocks");
-    (losses.crossed_frees > 0).then(|| format!("{blocks} allocated by one side and freed by the other"))
+    (losses.crossed_frees > 0)
+        .then(|| format!("{blocks} allocated by one side and freed by the other"))
 }
 
 /// Names the function of a call site, or what stands in for it.
 pub(crate) fn place_name(place: &Place) -> String {
-    place.symbol.map_or_else(|| "(no symbol)".to_owned(), str::to_owned)
+    place
+        .symbol
+        .map_or_else(|| "(no symbol)".to_owned(), str::to_owned)
 }
 
 /// Says where a call site lies: `libcodec.so.1+0x1234`.
@@ -94,7 +118,9 @@ pub(crate) fn place_source(place: &Place) -> String {
     };
     let from = file.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
     let file = &file[from..];
-    place.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
+    place
+        .line
+        .map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
 }
 
 #[cfg(test)]
@@ -118,7 +144,10 @@ mod tests {
     #[test]
     fn only_what_was_lost_is_said() {
         assert!(losses(&Losses::default()).is_empty());
-        let some = Losses { slots_overflowed: 1_200, ..Losses::default() };
+        let some = Losses {
+            slots_overflowed: 1_200,
+            ..Losses::default()
+        };
         assert_eq!(losses(&some), ["1,200 threads found no slot and share one"]);
     }
 }

@@ -36,7 +36,10 @@ pub(crate) enum Ink {
 
 impl Style {
     /// No colour, as wide as a file may be.
-    pub const PLAIN: Style = Style { colour: false, columns: FILE_COLUMNS };
+    pub const PLAIN: Style = Style {
+        colour: false,
+        columns: FILE_COLUMNS,
+    };
 
     /// Asks a stream: colour only on a terminal and never with NO_COLOR.
     pub fn of(stream: &(impl AsFd + IsTerminal)) -> Style {
@@ -49,7 +52,10 @@ impl Style {
             Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
             _ => 80,
         };
-        Style { colour: !refused && !dumb, columns: columns.clamp(NARROWEST, WIDEST) }
+        Style {
+            colour: !refused && !dumb,
+            columns: columns.clamp(NARROWEST, WIDEST),
+        }
     }
 
     /// Emphasises text.
@@ -82,7 +88,10 @@ mod tests {
 
     #[test]
     fn ink_ends_where_the_text_ends() {
-        let style = Style { colour: true, columns: 80 };
+        let style = Style {
+            colour: true,
+            columns: 80,
+        };
         assert_eq!(style.paint(Ink::Title, "x"), "\x1b[1mx\x1b[0m");
     }
 }

@@ -14,17 +14,35 @@ use crate::recording::Recording;
 const TOP: usize = 5;
 const WIDEST_CHART: usize = 60;
 
-/// Writes at most 16 lines: the outcome, the totals, who made up the peak, what was lost.
+/// Writes at most 15 lines: the outcome, the totals, who made up the peak, what was lost.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(recording: &Recording, recording_path: &Path, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(
+    recording: &Recording,
+    recording_path: &Path,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let report = Report::new(recording);
-    let summary = Summary { report: &report, style };
+    let summary = Summary {
+        report: &report,
+        style,
+    };
     let file = printable(&phrases::quoted(&recording_path.to_string_lossy()));
-    let hint = format!("  everything: {}\n", style.paint(Ink::Title, &format!("heapledger report {file}")));
-    let parts =
-        [summary.header(), summary.totals(), summary.timeline(), summary.peak(), summary.untracked(), summary.losses(), hint];
+    let hint = format!(
+        "  everything: {}\n",
+        style.paint(Ink::Title, &format!("heapledger report {file}"))
+    );
+    let parts = [
+        summary.header(),
+        summary.totals(),
+        summary.timeline(),
+        summary.peak(),
+        summary.untracked(),
+        summary.losses(),
+        hint,
+    ];
     out.write_all(parts.concat().as_bytes())?;
     out.flush()
 }
@@ -43,9 +61,17 @@ impl Summary<'_> {
         let lasted = duration(Span::of(processes.iter()).duration_s);
         let number = counted(processes.len() as u64, "process", "processes");
         let ended = format!(": {outcome} after {lasted}, {number}");
-        let room = self.style.columns.saturating_sub(ended.chars().count() + "heapledger: ".len());
-        let command = super::table::shortened(&phrases::command(self.report.command()), room.max(20));
-        format!("{}{ended}\n", self.style.paint(Ink::Title, &format!("heapledger: {command}")))
+        let room = self
+            .style
+            .columns
+            .saturating_sub(ended.chars().count() + "heapledger: ".len());
+        let command =
+            super::table::shortened(&phrases::command(self.report.command()), room.max(20));
+        format!(
+            "{}{ended}\n",
+            self.style
+                .paint(Ink::Title, &format!("heapledger: {command}"))
+        )
     }
 
     fn totals(&self) -> String {
@@ -65,39 +91,67 @@ impl Summary<'_> {
     fn timeline(&self) -> String {
         let tracked = || self.report.tracked().map(|process| process.process);
         let width = self.style.columns.saturating_sub(36).min(WIDEST_CHART);
-        let values: Vec<u64> =
-            readings(tracked(), Span::of(tracked()), width).iter().map(|reading| reading.all_live_bytes).collect();
+        let values: Vec<u64> = readings(tracked(), Span::of(tracked()), width)
+            .iter()
+            .map(|reading| reading.all_live_bytes)
+            .collect();
         let highest = values.iter().copied().max().unwrap_or(0);
         if highest == 0 {
             return String::new();
         }
         let line = chart::columns(&values, highest, 1).concat();
-        format!("  live  {}  {} highest\n", self.style.paint(Ink::C, &line), unsigned_size(highest))
+        format!(
+            "  live  {}  {} highest\n",
+            self.style.paint(Ink::C, &line),
+            unsigned_size(highest)
+        )
     }
 
     fn peak(&self) -> String {
-        let Some(process) = self.report.heaviest().filter(|process| !process.peak.sites.is_empty()) else {
+        let Some(process) = self
+            .report
+            .heaviest()
+            .filter(|process| !process.peak.sites.is_empty())
+        else {
             return String::new();
         };
         let whose = match self.report.tracked().count() {
             1 => String::new(),
-            _ => format!(" of {} (pid {})", printable(phrases::program(process.process)), process.process.pid),
+            _ => format!(
+                " of {} (pid {})",
+                printable(phrases::program(process.process)),
+                process.process.pid
+            ),
         };
         let peak = size(process.peak.live_bytes);
-        let title = format!("  who held the peak{whose}, {peak} after {}:\n", duration(process.peak.at_s));
+        let title = format!(
+            "  who held the peak{whose}, {peak} after {}:\n",
+            duration(process.peak.at_s)
+        );
         title + &self.peak_table(process)
     }
 
     /// The table has no headings: five lines need none.
     fn peak_table(&self, process: &ProcessReport) -> String {
-        let mut table = Table::new([Column::Figure(""), Column::Word(""), Column::Name(""), Column::Name("")]);
+        let mut table = Table::new([
+            Column::Figure(""),
+            Column::Word(""),
+            Column::Name(""),
+            Column::Name(""),
+        ]);
         for row in process.peak_rows().take(TOP) {
             let place = self.report.catalog.place(row.site);
             let side = row.side.name().to_owned();
-            table.row([size(row.at_peak.0), side, phrases::place_name(place), phrases::place_address(place)]);
+            table.row([
+                size(row.at_peak.0),
+                side,
+                phrases::place_name(place),
+                phrases::place_address(place),
+            ]);
         }
         let text = table.render(self.style);
-        text.split_once('\n').map_or(String::new(), |(_, rows)| rows.to_owned())
+        text.split_once('\n')
+            .map_or(String::new(), |(_, rows)| rows.to_owned())
     }
 
     fn untracked(&self) -> String {
@@ -110,18 +164,37 @@ impl Summary<'_> {
         };
         let program = phrases::program(first.process);
         let reason = first.untracked_reason().unwrap_or_default();
-        self.warning(&printable(&format!("{program} untracked: {reason}{others}")))
+        self.warning(&printable(&format!(
+            "{program} untracked: {reason}{others}"
+        )))
     }
 
     fn losses(&self) -> String {
-        let violations = self.report.tracked().map(|process| process.violations.count).sum::<u64>();
+        let violations = self
+            .report
+            .tracked()
+            .map(|process| process.violations.count)
+            .sum::<u64>();
         let mut sentences = match violations {
             0 => Vec::new(),
-            _ => vec![format!("the books do not add up in {}", counted(violations, "place", "places"))],
+            _ => vec![format!(
+                "the books do not add up in {}",
+                counted(violations, "place", "places")
+            )],
         };
         sentences.extend(phrases::losses(&self.report.losses()));
-        sentences.extend(self.report.recording.warnings.iter().map(|warning| printable(warning)));
-        if sentences.is_empty() { String::new() } else { self.warning(&sentences.join("; ")) }
+        sentences.extend(
+            self.report
+                .recording
+                .warnings
+                .iter()
+                .map(|warning| printable(warning)),
+        );
+        if sentences.is_empty() {
+            String::new()
+        } else {
+            self.warning(&sentences.join("; "))
+        }
     }
 
     fn warning(&self, text: &str) -> String {
@@ -151,8 +224,17 @@ mod tests {
 
     fn rendered(recording: &Recording) -> String {
         let mut out = Vec::new();
-        let style = Style { colour: false, columns: 80 };
-        write(recording, Path::new("heapledger.player.100.hlr"), style, &mut out).unwrap();
+        let style = Style {
+            colour: false,
+            columns: 80,
+        };
+        write(
+            recording,
+            Path::new("heapledger.player.100.hlr"),
+            style,
+            &mut out,
+        )
+        .unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -179,16 +261,28 @@ heapledger: player --loop 'a file.mkv': exit code 0 after 2.00 s, 1 process
     fn losses_and_untracked_processes_are_said() {
         let mut recording = fixture::recording();
         recording.processes[0].outcome = Outcome::Signal(9);
-        recording.processes[0].losses = Losses { foreign_frees: 2, ..Losses::default() };
+        recording.processes[0].losses = Losses {
+            foreign_frees: 2,
+            ..Losses::default()
+        };
         recording.processes.push(Process {
             exe: "/bin/busybox".into(),
             untracked_reason: Some("statically linked".into()),
             ..Process::default()
         });
         let text = rendered(&recording);
-        assert!(text.contains("killed by SIGKILL after 2.00 s, 2 processes\n"), "{text}");
-        assert!(text.contains("  busybox untracked: statically linked\n"), "{text}");
-        assert!(text.contains("  2 frees of blocks that were not seen allocated, not booked\n"), "{text}");
+        assert!(
+            text.contains("killed by SIGKILL after 2.00 s, 2 processes\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  busybox untracked: statically linked\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  2 frees of blocks that were not seen allocated, not booked\n"),
+            "{text}"
+        );
         assert!(text.lines().count() <= 15, "{text}");
     }
 

@@ -28,7 +28,10 @@ const SHORTEST_NAME: usize = 12;
 
 impl Table {
     pub(crate) fn new(columns: impl Into<Vec<Column>>) -> Table {
-        Table { columns: columns.into(), rows: Vec::new() }
+        Table {
+            columns: columns.into(),
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -71,11 +74,21 @@ impl Table {
         for cell in self.rows.iter_mut().flatten() {
             *cell = printable(cell);
         }
-        let widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|index| self.width(index))
+            .collect();
         let is_name = |column: &Column| matches!(column, Column::Name(_));
-        let fixed: usize = self.columns.iter().zip(&widths).filter(|(column, _)| !is_name(column)).map(|(_, width)| width).sum();
+        let fixed: usize = self
+            .columns
+            .iter()
+            .zip(&widths)
+            .filter(|(column, _)| !is_name(column))
+            .map(|(_, width)| width)
+            .sum();
         let room = line_columns.saturating_sub(fixed + INDENT + GAP * (self.columns.len() - 1));
-        let mut names: Vec<usize> = (0..widths.len()).filter(|&index| is_name(&self.columns[index])).collect();
+        let mut names: Vec<usize> = (0..widths.len())
+            .filter(|&index| is_name(&self.columns[index]))
+            .collect();
         names.sort_by_key(|&index| widths[index]);
         let mut left = room;
         for (taken, &index) in names.iter().enumerate() {
@@ -90,7 +103,10 @@ impl Table {
 
     fn width(&self, index: usize) -> usize {
         let cells = self.rows.iter().map(|row| row[index].chars().count());
-        cells.max().unwrap_or(0).max(self.columns[index].heading().chars().count())
+        cells
+            .max()
+            .unwrap_or(0)
+            .max(self.columns[index].heading().chars().count())
     }
 }
 
@@ -110,7 +126,11 @@ pub(crate) fn shortened(text: &str, width: usize) -> String {
     }
     let head = width.saturating_sub(1) / 2;
     let tail = width.saturating_sub(1) - head;
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+    text.chars()
+        .take(head)
+        .chain(['…'])
+        .chain(text.chars().skip(length - tail))
+        .collect()
 }
 
 #[cfg(test)]
@@ -119,19 +139,34 @@ mod tests {
 
     #[test]
     fn figures_stand_under_each_other() {
-        let mut table = Table::new([Column::Figure("live"), Column::Word("side"), Column::Name("call site")]);
+        let mut table = Table::new([
+            Column::Figure("live"),
+            Column::Word("side"),
+            Column::Name("call site"),
+        ]);
         table.row(["1.5 MiB".into(), "c".into(), "main".into()]);
         table.row(["12 B".into(), "rust".into(), "a\x1b".into()]);
-        let expected = "     live  side  call site\n  1.5 MiB  c     main\n     12 B  rust  a\u{fffd}\n";
+        let expected =
+            "     live  side  call site\n  1.5 MiB  c     main\n     12 B  rust  a\u{fffd}\n";
         assert_eq!(table.render(Style::PLAIN), expected);
     }
 
     #[test]
     fn names_give_way_and_figures_do_not() {
-        let mut table = Table::new([Column::Figure("live"), Column::Name("call site"), Column::Name("where")]);
+        let mut table = Table::new([
+            Column::Figure("live"),
+            Column::Name("call site"),
+            Column::Name("where"),
+        ]);
         table.row(["1,000,000".into(), "s".repeat(100), "lib.so".into()]);
-        let text = table.render(Style { colour: false, columns: 60 });
-        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        let text = table.render(Style {
+            colour: false,
+            columns: 60,
+        });
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 60),
+            "{text}"
+        );
         assert!(text.contains("lib.so") && text.contains('…'), "{text}");
     }
 

@@ -59,7 +59,15 @@ pub(crate) fn duration(seconds: f64) -> String {
 
 /// Makes text from a recording safe to print: control characters would drive the terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|letter| if is_harmful(letter) { '\u{fffd}' } else { letter }).collect()
+    text.chars()
+        .map(|letter| {
+            if is_harmful(letter) {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
+        .collect()
 }
 
 fn is_harmful(letter: char) -> bool {
@@ -106,7 +114,13 @@ mod tests {
 
     #[test]
     fn times_are_as_long_as_they_need_to_be() {
-        let expected = [(0.0, "0 ms"), (0.34, "340 ms"), (0.9996, "1.00 s"), (2.5, "2.50 s"), (12.34, "12.3 s")];
+        let expected = [
+            (0.0, "0 ms"),
+            (0.34, "340 ms"),
+            (0.9996, "1.00 s"),
+            (2.5, "2.50 s"),
+            (12.34, "12.3 s"),
+        ];
         for (seconds, text) in expected {
             assert_eq!(duration(seconds), text);
         }

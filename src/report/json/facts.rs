@@ -37,7 +37,10 @@ pub(super) struct SizesJson {
 impl SizesJson {
     pub(super) fn new(books: Option<&Books>) -> SizesJson {
         let of = |side: Side| SizeJson::new(books.and_then(|books| books.sizes[side.index()]));
-        SizesJson { c: of(Side::C), rust: of(Side::Rust) }
+        SizesJson {
+            c: of(Side::C),
+            rust: of(Side::Rust),
+        }
     }
 }
 
@@ -83,8 +86,7 @@ impl PointJson {
     }
 }
 
-#[derive(Serialize)]
-#[derive(Default)]
+#[derive(Serialize, Default)]
 pub(super) struct PressureJson {
     events: [(); 0],
 }

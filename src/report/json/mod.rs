@@ -36,7 +36,12 @@ pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
     let names = Names::new(&report.catalog);
     // Fresh memory for every process would cost as much as filling it.
     let used = Mutex::new(Vec::new());
-    let take = || used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
+    let take = || {
+        used.lock()
+            .ok()
+            .and_then(|mut used| used.pop())
+            .unwrap_or_default()
+    };
     let mut separator: &[u8] = b"\n";
     for_each_in_order(
         &report.processes,
@@ -45,7 +50,9 @@ pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
             out.write_all(separator)?;
             separator = b",\n";
             out.write_all(&text)?;
-            used.lock().map(|mut used| used.push(text)).unwrap_or_default();
+            used.lock()
+                .map(|mut used| used.push(text))
+                .unwrap_or_default();
             Ok::<(), io::Error>(())
         },
     )?;
@@ -62,9 +69,16 @@ fn rendered(catalog: &Catalog, names: &Names, report: &ProcessReport, buffer: Ve
     object.rows("sites", sites.iter(), |out, row| names.site(out, row));
     object.fields(&ProcessMiddle::new(catalog, books));
     object.open("peak");
-    object.fields(&PeakHead { live_bytes: peak.map(|peak| peak.live_bytes), at_s: peak.map(|peak| peak.at_s) });
-    object.rows("sites", report.peak_rows(), |out, row| names.site_at_peak(out, row));
-    object.fields(&PeakTail { captured_live_bytes: peak.map(|peak| peak.captured_live_bytes) });
+    object.fields(&PeakHead {
+        live_bytes: peak.map(|peak| peak.live_bytes),
+        at_s: peak.map(|peak| peak.at_s),
+    });
+    object.rows("sites", report.peak_rows(), |out, row| {
+        names.site_at_peak(out, row)
+    });
+    object.fields(&PeakTail {
+        captured_live_bytes: peak.map(|peak| peak.captured_live_bytes),
+    });
     object.close();
     object.fields(&ProcessTail::new(report));
     object.end()
@@ -120,7 +134,11 @@ impl<'a> ProcessHead<'a> {
             tracked: books.is_some(),
             untracked_reason: report.untracked_reason(),
             totals: TotalsJson::new(books),
-            libraries: rows(books, |books| &books.libraries, |row| LibraryJson::new(catalog, row)),
+            libraries: rows(
+                books,
+                |books| &books.libraries,
+                |row| LibraryJson::new(catalog, row),
+            ),
         }
     }
 }
@@ -136,7 +154,11 @@ struct ProcessMiddle<'a> {
 impl<'a> ProcessMiddle<'a> {
     fn new(catalog: &'a Catalog<'a>, books: Option<&'a Books<'a>>) -> ProcessMiddle<'a> {
         ProcessMiddle {
-            scopes: rows(books, |books| &books.scopes, |row| ScopeJson::new(catalog, row)),
+            scopes: rows(
+                books,
+                |books| &books.scopes,
+                |row| ScopeJson::new(catalog, row),
+            ),
             threads: rows(books, |books| &books.threads, ThreadJson::new),
             sizes: SizesJson::new(books),
         }
@@ -190,4 +212,3 @@ fn rows<'a, T: 'a, R>(
 ) -> Vec<R> {
     books.map_or_else(Vec::new, |books| list(books).iter().map(row).collect())
 }
-

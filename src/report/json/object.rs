@@ -18,7 +18,9 @@ impl Formatter for RowsOnLines {
 /// Appends a value.
 pub(super) fn append(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let mut serializer = serde_json::Serializer::with_formatter(out, RowsOnLines);
-    value.serialize(&mut serializer).expect("plain data and a growing buffer cannot fail");
+    value
+        .serialize(&mut serializer)
+        .expect("plain data and a growing buffer cannot fail");
 }
 
 /// A JSON object under construction.
@@ -32,7 +34,10 @@ impl Object {
     pub(super) fn new(mut buffer: Vec<u8>) -> Object {
         buffer.clear();
         buffer.push(b'{');
-        Object { text: buffer, is_empty: true }
+        Object {
+            text: buffer,
+            is_empty: true,
+        }
     }
 
     /// Appends the fields of a struct.
@@ -64,7 +69,8 @@ impl Object {
             separator = b",\n";
             write(&mut self.text, row);
         }
-        self.text.extend_from_slice(if is_empty { b"[]" } else { b"]" });
+        self.text
+            .extend_from_slice(if is_empty { b"[]" } else { b"]" });
     }
 
     /// Begins an object within; [`Object::close`] ends it.

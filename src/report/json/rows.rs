@@ -15,7 +15,11 @@ pub(super) struct TotalsJson {
 impl TotalsJson {
     pub(super) fn new(books: Option<&Books>) -> TotalsJson {
         let totals = books.map_or_else(Default::default, |books| books.totals);
-        TotalsJson { c: SideJson::new(totals.c), rust: SideJson::new(totals.rust), all: SideJson::new(totals.all) }
+        TotalsJson {
+            c: SideJson::new(totals.c),
+            rust: SideJson::new(totals.rust),
+            all: SideJson::new(totals.all),
+        }
     }
 }
 
@@ -106,7 +110,10 @@ pub(super) struct ScopeJson<'a> {
 
 impl<'a> ScopeJson<'a> {
     pub(super) fn new(catalog: &'a Catalog<'a>, row: &ScopeRow) -> ScopeJson<'a> {
-        ScopeJson { name: catalog.scope(row.scope), counts: row.counts.into() }
+        ScopeJson {
+            name: catalog.scope(row.scope),
+            counts: row.counts.into(),
+        }
     }
 }
 
@@ -120,6 +127,10 @@ pub(super) struct ThreadJson<'a> {
 
 impl<'a> ThreadJson<'a> {
     pub(super) fn new(row: &'a ThreadRow<'a>) -> ThreadJson<'a> {
-        ThreadJson { tid: row.tid, name: row.name, counts: row.counts.into() }
+        ThreadJson {
+            tid: row.tid,
+            name: row.name,
+            counts: row.counts.into(),
+        }
     }
 }

@@ -32,9 +32,21 @@ impl Names {
             write(&mut text);
             from..text.len()
         };
-        let sites = catalog.places().iter().map(|place| add(&|text| append_place(text, place))).collect();
-        let scopes = catalog.scopes().iter().map(|name| add(&|text| append(text, name))).collect();
-        Names { text, sites, scopes }
+        let sites = catalog
+            .places()
+            .iter()
+            .map(|place| add(&|text| append_place(text, place)))
+            .collect();
+        let scopes = catalog
+            .scopes()
+            .iter()
+            .map(|name| add(&|text| append(text, name)))
+            .collect();
+        Names {
+            text,
+            sites,
+            scopes,
+        }
     }
 
     /// Appends a row with all its counters.
@@ -67,8 +79,23 @@ impl Names {
 
 /// The object stays open for what differs from row to row.
 fn append_place(text: &mut Vec<u8>, place: &Place) {
-    let Place { symbol, offset, file, line, .. } = *place;
-    append(text, &PlaceJson { library: place.library_name, symbol, offset, file, line });
+    let Place {
+        symbol,
+        offset,
+        file,
+        line,
+        ..
+    } = *place;
+    append(
+        text,
+        &PlaceJson {
+            library: place.library_name,
+            symbol,
+            offset,
+            file,
+            line,
+        },
+    );
     text.pop();
 }
 

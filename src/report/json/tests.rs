@@ -15,7 +15,12 @@ fn parsed(recording: &Recording) -> Value {
 }
 
 fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 const COUNTS: [&str; 8] = [
@@ -38,17 +43,41 @@ fn every_key_of_the_contract_is_there_and_in_its_order() {
                     threads sizes peak timeline stacks pressure losses";
     let expected: Vec<&str> = expected.split_whitespace().collect();
     assert_eq!(keys(process)[..expected.len()], expected);
-    let names = ["library", "symbol", "offset", "file", "line", "side", "scope"];
+    let names = [
+        "library", "symbol", "offset", "file", "line", "side", "scope",
+    ];
     assert_eq!(keys(&process["sites"][0]), [&names[..], &COUNTS].concat());
-    assert_eq!(keys(&process["libraries"][0]), [&["name", "path", "build_id"][..], &COUNTS].concat());
-    assert_eq!(keys(&process["scopes"][0]), [&["name"][..], &COUNTS].concat());
-    assert_eq!(keys(&process["threads"][0]), [&["tid", "name"][..], &COUNTS].concat());
-    assert_eq!(keys(&process["totals"]["c"]), [&COUNTS[..], &["peak_live_bytes"]].concat());
-    assert_eq!(keys(&process["sizes"]["c"]), ["count", "mean", "p50", "p90", "p99", "max"]);
+    assert_eq!(
+        keys(&process["libraries"][0]),
+        [&["name", "path", "build_id"][..], &COUNTS].concat()
+    );
+    assert_eq!(
+        keys(&process["scopes"][0]),
+        [&["name"][..], &COUNTS].concat()
+    );
+    assert_eq!(
+        keys(&process["threads"][0]),
+        [&["tid", "name"][..], &COUNTS].concat()
+    );
+    assert_eq!(
+        keys(&process["totals"]["c"]),
+        [&COUNTS[..], &["peak_live_bytes"]].concat()
+    );
+    assert_eq!(
+        keys(&process["sizes"]["c"]),
+        ["count", "mean", "p50", "p90", "p99", "max"]
+    );
     assert_eq!(keys(&process["peak"])[..3], ["live_bytes", "at_s", "sites"]);
-    assert_eq!(keys(&process["timeline"][0]), ["t_s", "c_live_bytes", "rust_live_bytes", "rss_bytes"]);
-    let losses = "foreign_frees samples_dropped owners_overflowed slots_overflowed invariant_violations";
-    assert_eq!(keys(&process["losses"])[..5], losses.split(' ').collect::<Vec<_>>());
+    assert_eq!(
+        keys(&process["timeline"][0]),
+        ["t_s", "c_live_bytes", "rust_live_bytes", "rss_bytes"]
+    );
+    let losses =
+        "foreign_frees samples_dropped owners_overflowed slots_overflowed invariant_violations";
+    assert_eq!(
+        keys(&process["losses"])[..5],
+        losses.split(' ').collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -70,9 +99,15 @@ fn figures_are_exact() {
     );
     assert_eq!(process["libraries"][0]["build_id"], "cafe");
     assert_eq!(process["peak"]["sites"][1]["live_bytes"], 600_000);
-    assert_eq!(process["sizes"]["rust"], json!({"count": 30, "mean": 10_000.0, "p50": 10_000, "p90": 10_000, "p99": 10_000, "max": 10_000}));
+    assert_eq!(
+        process["sizes"]["rust"],
+        json!({"count": 30, "mean": 10_000.0, "p50": 10_000, "p90": 10_000, "p99": 10_000, "max": 10_000})
+    );
     assert_eq!(process["timeline"].as_array().unwrap().len(), 3);
-    assert_eq!((&process["stacks"], &process["pressure"]), (&json!([]), &json!({"events": []})));
+    assert_eq!(
+        (&process["stacks"], &process["pressure"]),
+        (&json!([]), &json!({"events": []}))
+    );
 }
 
 #[test]
@@ -97,7 +132,10 @@ fn an_untracked_process_has_null_and_not_zero() {
     recording.processes[0].untracked_reason = Some("statically linked".into());
     let report = parsed(&recording);
     let process = &report["processes"][0];
-    assert_eq!((&process["tracked"], &process["untracked_reason"]), (&json!(false), &json!("statically linked")));
+    assert_eq!(
+        (&process["tracked"], &process["untracked_reason"]),
+        (&json!(false), &json!("statically linked"))
+    );
     assert_eq!(process["totals"]["all"]["live_bytes"], Value::Null);
     assert_eq!(process["peak"]["live_bytes"], Value::Null);
     assert_eq!(process["sites"], json!([]));
@@ -107,11 +145,22 @@ fn an_untracked_process_has_null_and_not_zero() {
 fn violations_and_losses_are_counted() {
     let mut recording = fixture::recording();
     recording.processes[0].owners[0].counts.live_bytes = i64::MIN;
-    recording.processes[0].losses = Losses { foreign_frees: u64::MAX, ..Losses::default() };
+    recording.processes[0].losses = Losses {
+        foreign_frees: u64::MAX,
+        ..Losses::default()
+    };
     let report = parsed(&recording);
     let losses = &report["processes"][0]["losses"];
-    assert_eq!((&losses["invariant_violations"], &losses["foreign_frees"]), (&json!(1), &json!(u64::MAX)));
-    assert!(report["processes"][0]["violations"][0].as_str().unwrap().contains("-9223372036854775808"));
+    assert_eq!(
+        (&losses["invariant_violations"], &losses["foreign_frees"]),
+        (&json!(1), &json!(u64::MAX))
+    );
+    assert!(
+        report["processes"][0]["violations"][0]
+            .as_str()
+            .unwrap()
+            .contains("-9223372036854775808")
+    );
 }
 
 #[test]
@@ -123,8 +172,12 @@ fn an_empty_recording_is_an_empty_list() {
 fn times_that_are_no_numbers_stay_valid_json() {
     let mut recording = fixture::recording();
     recording.processes[0].duration_s = f64::NAN;
-    recording.processes[0].timeline =
-        vec![TimelinePoint { t_s: f64::INFINITY, c_live_bytes: i64::MIN, rust_live_bytes: 0, rss_bytes: u64::MAX }];
+    recording.processes[0].timeline = vec![TimelinePoint {
+        t_s: f64::INFINITY,
+        c_live_bytes: i64::MIN,
+        rust_live_bytes: 0,
+        rss_bytes: u64::MAX,
+    }];
     let report = parsed(&recording);
     assert_eq!(report["processes"][0]["duration_s"], 0.0);
     assert!(report["processes"][0]["timeline"][0]["t_s"].is_f64());
@@ -134,9 +187,18 @@ fn times_that_are_no_numbers_stay_valid_json() {
 fn many_processes_stay_in_order() {
     let mut recording = fixture::recording();
     let first = recording.processes[0].clone();
-    recording.processes = (1..=100).map(|pid| crate::recording::model::Process { pid, ..first.clone() }).collect();
+    recording.processes = (1..=100)
+        .map(|pid| crate::recording::model::Process {
+            pid,
+            ..first.clone()
+        })
+        .collect();
     let report = parsed(&recording);
-    let pids: Vec<u64> =
-        report["processes"].as_array().unwrap().iter().map(|process| process["pid"].as_u64().unwrap()).collect();
+    let pids: Vec<u64> = report["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|process| process["pid"].as_u64().unwrap())
+        .collect();
     assert_eq!(pids, (1..=100).collect::<Vec<_>>());
 }

@@ -12,11 +12,20 @@ const MOST_LINES: usize = 10;
 impl Page<'_> {
     /// Says openly what was lost; and that nothing was, when nothing was.
     pub(super) fn ending(&self) -> String {
-        let mut lines: Vec<String> =
-            self.report.recording.warnings.iter().map(|warning| printable(warning)).collect();
+        let mut lines: Vec<String> = self
+            .report
+            .recording
+            .warnings
+            .iter()
+            .map(|warning| printable(warning))
+            .collect();
         lines.extend(self.violations());
         lines.extend(self.untracked());
-        lines.extend(self.tree.iter().flat_map(|tree| phrases::losses(&tree.losses)));
+        lines.extend(
+            self.tree
+                .iter()
+                .flat_map(|tree| phrases::losses(&tree.losses)),
+        );
         let mut text = self.title("What could not be seen");
         if lines.is_empty() && self.tree.is_some() {
             text += "  nothing was lost, and all sums agree\n";
@@ -31,9 +40,16 @@ impl Page<'_> {
         let line = |process: &ProcessReport| {
             let reason = process.untracked_reason().unwrap_or_default();
             let program = phrases::program(process.process);
-            printable(&format!("{program} (pid {}) untracked: {reason}", process.process.pid))
+            printable(&format!(
+                "{program} (pid {}) untracked: {reason}",
+                process.process.pid
+            ))
         };
-        limited(self.report.untracked().map(line), self.report.untracked().count(), "untracked processes")
+        limited(
+            self.report.untracked().map(line),
+            self.report.untracked().count(),
+            "untracked processes",
+        )
     }
 
     fn violations(&self) -> Vec<String> {
@@ -43,9 +59,16 @@ impl Page<'_> {
         }
         let described = self.report.tracked().flat_map(|process| {
             let pid = process.process.pid;
-            process.violations.described.iter().map(move |text| printable(&format!("  pid {pid}: {text}")))
+            process
+                .violations
+                .described
+                .iter()
+                .map(move |text| printable(&format!("  pid {pid}: {text}")))
         });
-        let mut lines = vec![format!("the books do not add up in {}:", counted(number, "place", "places"))];
+        let mut lines = vec![format!(
+            "the books do not add up in {}:",
+            counted(number, "place", "places")
+        )];
         lines.extend(limited(described, number as usize, "places"));
         lines
     }
@@ -64,15 +87,25 @@ impl Page<'_> {
             1 => format!("  {note}\n"),
             _ => format!("  {note} ({times} processes)\n"),
         };
-        let crossed = self.tree.as_ref().and_then(|tree| phrases::crossed(&tree.losses));
-        crossed.map(|text| format!("  {text}\n")).into_iter().chain(notes.iter().map(line)).collect()
+        let crossed = self
+            .tree
+            .as_ref()
+            .and_then(|tree| phrases::crossed(&tree.losses));
+        crossed
+            .map(|text| format!("  {text}\n"))
+            .into_iter()
+            .chain(notes.iter().map(line))
+            .collect()
     }
 }
 
 fn limited(lines: impl Iterator<Item = String>, all: usize, what: &str) -> Vec<String> {
     let mut lines: Vec<String> = lines.take(MOST_LINES).collect();
     if all > lines.len() {
-        lines.push(format!("and {} more {what}", count((all - lines.len()) as u64)));
+        lines.push(format!(
+            "and {} more {what}",
+            count((all - lines.len()) as u64)
+        ));
     }
     lines
 }

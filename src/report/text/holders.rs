@@ -33,49 +33,114 @@ impl Page<'_> {
     }
 
     pub(super) fn libraries(&self, most: usize) -> String {
-        let rows = self.tree.as_ref().map_or(&[][..], |tree| &tree.books.libraries);
-        self.section("Libraries", most, rows, |row| row.counts, |rows| {
-            let cells = |row: &LibraryRow| vec![sides(row).to_owned(), self.library(row)];
-            (vec![Column::Word("side"), Column::Name("library")], rows.iter().map(cells).collect())
-        })
+        let rows = self
+            .tree
+            .as_ref()
+            .map_or(&[][..], |tree| &tree.books.libraries);
+        self.section(
+            "Libraries",
+            most,
+            rows,
+            |row| row.counts,
+            |rows| {
+                let cells = |row: &LibraryRow| vec![sides(row).to_owned(), self.library(row)];
+                (
+                    vec![Column::Word("side"), Column::Name("library")],
+                    rows.iter().map(cells).collect(),
+                )
+            },
+        )
     }
 
     pub(super) fn sites(&self, most: usize) -> String {
         let rows = self.tree.as_ref().map_or(&[][..], |tree| &tree.books.sites);
-        self.section("Call sites", most, rows, |row| row.counts, |rows| self.site_names(rows))
+        self.section(
+            "Call sites",
+            most,
+            rows,
+            |row| row.counts,
+            |rows| self.site_names(rows),
+        )
     }
 
     pub(super) fn scopes(&self, most: usize) -> String {
-        let rows = self.tree.as_ref().map_or(&[][..], |tree| &tree.books.scopes);
-        self.section("Scopes", most, rows, |row| row.counts, |rows| {
-            let name = |scope| self.report.catalog.scope(scope).to_owned();
-            (vec![Column::Name("scope")], rows.iter().map(|row| vec![name(row.scope)]).collect())
-        })
+        let rows = self
+            .tree
+            .as_ref()
+            .map_or(&[][..], |tree| &tree.books.scopes);
+        self.section(
+            "Scopes",
+            most,
+            rows,
+            |row| row.counts,
+            |rows| {
+                let name = |scope| self.report.catalog.scope(scope).to_owned();
+                (
+                    vec![Column::Name("scope")],
+                    rows.iter().map(|row| vec![name(row.scope)]).collect(),
+                )
+            },
+        )
     }
 
     pub(super) fn threads(&self, most: usize) -> String {
-        let rows = self.tree.as_ref().map_or(&[][..], |tree| &tree.books.threads);
-        self.section("Threads", most, rows, |row| row.counts, |rows| {
-            let tid = |tid| if tid == 0 { String::new() } else { format!("{tid}") };
-            let cells = |row: &ThreadRow| vec![row.pid.to_string(), tid(row.tid), row.name.to_owned()];
-            let columns = vec![Column::Figure("pid"), Column::Figure("tid"), Column::Name("thread")];
-            (columns, rows.iter().map(cells).collect())
-        })
+        let rows = self
+            .tree
+            .as_ref()
+            .map_or(&[][..], |tree| &tree.books.threads);
+        self.section(
+            "Threads",
+            most,
+            rows,
+            |row| row.counts,
+            |rows| {
+                let tid = |tid| {
+                    if tid == 0 {
+                        String::new()
+                    } else {
+                        format!("{tid}")
+                    }
+                };
+                let cells =
+                    |row: &ThreadRow| vec![row.pid.to_string(), tid(row.tid), row.name.to_owned()];
+                let columns = vec![
+                    Column::Figure("pid"),
+                    Column::Figure("tid"),
+                    Column::Name("thread"),
+                ];
+                (columns, rows.iter().map(cells).collect())
+            },
+        )
     }
 
     /// Names owners: side, function, place in file and source, and scope where any has one.
     pub(super) fn site_names(&self, rows: &[SiteRow]) -> Names {
         let catalog = &self.report.catalog;
-        let has_source = self.is_wide() && rows.iter().any(|row| catalog.place(row.site).file.is_some());
+        let has_source = self.is_wide()
+            && rows
+                .iter()
+                .any(|row| catalog.place(row.site).file.is_some());
         let has_scope = rows.iter().any(|row| row.scope.is_some());
-        let mut columns = vec![Column::Word("side"), Column::Name("call site"), Column::Name("at")];
+        let mut columns = vec![
+            Column::Word("side"),
+            Column::Name("call site"),
+            Column::Name("at"),
+        ];
         columns.extend(has_source.then_some(Column::Name("source")));
         columns.extend(has_scope.then_some(Column::Name("scope")));
         let cells = |row: &SiteRow| {
             let place = catalog.place(row.site);
-            let mut cells = vec![row.side.name().to_owned(), phrases::place_name(place), self.at(place)];
+            let mut cells = vec![
+                row.side.name().to_owned(),
+                phrases::place_name(place),
+                self.at(place),
+            ];
             cells.extend(has_source.then(|| phrases::place_source(place)));
-            cells.extend(has_scope.then(|| row.scope.map_or("", |scope| catalog.scope(scope)).to_owned()));
+            cells.extend(has_scope.then(|| {
+                row.scope
+                    .map_or("", |scope| catalog.scope(scope))
+                    .to_owned()
+            }));
             cells
         };
         (columns, rows.iter().map(cells).collect())
@@ -112,7 +177,11 @@ impl Page<'_> {
         if shown.is_empty() {
             return String::new();
         }
-        let all = self.tree.as_ref().and_then(|tree| tree.books.totals.all.counts).unwrap_or_default();
+        let all = self
+            .tree
+            .as_ref()
+            .and_then(|tree| tree.books.totals.all.counts)
+            .unwrap_or_default();
         let (name_columns, cells) = names(shown);
         let mut columns = vec![Column::Figure("live")];
         columns.extend(self.bar(0, 0).map(|_| Column::Word("share")));
@@ -120,7 +189,12 @@ impl Page<'_> {
         columns.extend(name_columns);
         let mut table = Table::new(columns);
         for (row, names) in shown.iter().zip(cells) {
-            table.add(self.figures(counts(row), all.live_bytes).into_iter().chain(names).collect());
+            table.add(
+                self.figures(counts(row), all.live_bytes)
+                    .into_iter()
+                    .chain(names)
+                    .collect(),
+            );
         }
         self.title_of(title, shown.len(), rows.len()) + &table.render(self.style)
     }
@@ -136,7 +210,11 @@ impl Page<'_> {
 
     fn library(&self, row: &LibraryRow) -> String {
         let library = self.report.catalog.library(row.library);
-        library.path.filter(|path| !path.is_empty()).unwrap_or(library.name).to_owned()
+        library
+            .path
+            .filter(|path| !path.is_empty())
+            .unwrap_or(library.name)
+            .to_owned()
     }
 }
 

@@ -34,9 +34,18 @@ const TOP: usize = 10;
 /// # Errors
 /// Those of `out`.
 pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let page = Page { report, tree: Tree::new(report), style };
+    let page = Page {
+        report,
+        tree: Tree::new(report),
+        style,
+    };
     let sections = match by {
-        Some(by) => vec![page.header(), page.totals(), page.holders(by), page.ending()],
+        Some(by) => vec![
+            page.header(),
+            page.totals(),
+            page.holders(by),
+            page.ending(),
+        ],
         None => vec![
             page.header(),
             page.totals(),
@@ -51,7 +60,10 @@ pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write)
             page.ending(),
         ],
     };
-    let written: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();
+    let written: Vec<String> = sections
+        .into_iter()
+        .filter(|section| !section.is_empty())
+        .collect();
     out.write_all(written.join("\n").as_bytes())?;
     out.flush()
 }

@@ -40,15 +40,25 @@ impl Page<'_> {
             number => format!(", {} untracked", count(number)),
         };
         let command = phrases::command(self.report.command());
-        format!("{}{ended} after {lasted}, {number}{untracked}\n", self.title(&command))
+        format!(
+            "{}{ended} after {lasted}, {number}{untracked}\n",
+            self.title(&command)
+        )
     }
 
     pub(super) fn totals(&self) -> String {
         let Some(tree) = &self.tree else {
             return String::new();
         };
-        let figures =
-            ["live at end", "in blocks", "peak", "allocated", "in blocks", "freed", "reallocs"];
+        let figures = [
+            "live at end",
+            "in blocks",
+            "peak",
+            "allocated",
+            "in blocks",
+            "freed",
+            "reallocs",
+        ];
         let mut table = side_table(&figures);
         for (name, side) in tree.books.totals.named() {
             table.add(totals_row(name, side));
@@ -63,14 +73,25 @@ impl Page<'_> {
     pub(super) fn timeline(&self) -> String {
         let tracked = || self.report.tracked().map(|process| process.process);
         let span = Span::of(tracked());
-        let width = self.style.columns.saturating_sub(BESIDE_CHART).clamp(10, WIDEST_CHART);
+        let width = self
+            .style
+            .columns
+            .saturating_sub(BESIDE_CHART)
+            .clamp(10, WIDEST_CHART);
         let readings = readings(tracked(), span, width);
-        let full = SERIES.iter().map(|(.., value)| highest(&readings, *value)).max().unwrap_or(0);
+        let full = SERIES
+            .iter()
+            .map(|(.., value)| highest(&readings, *value))
+            .max()
+            .unwrap_or(0);
         if full == 0 {
             return String::new();
         }
         let mut text = self.title("Live bytes over time");
-        for series in SERIES.into_iter().filter(|(.., value)| highest(&readings, *value) > 0) {
+        for series in SERIES
+            .into_iter()
+            .filter(|(.., value)| highest(&readings, *value) > 0)
+        {
             text += &self.series(series, &readings, full);
         }
         let end = duration(span.duration_s);
@@ -81,7 +102,10 @@ impl Page<'_> {
         let values: Vec<u64> = readings.iter().map(value).collect();
         let last = unsigned_size(values.last().copied().unwrap_or(0));
         let highest = unsigned_size(highest(readings, value));
-        let beside = [("", format!("{highest:>8} highest")), (name, format!("{last:>8} last"))];
+        let beside = [
+            ("", format!("{highest:>8} highest")),
+            (name, format!("{last:>8} last")),
+        ];
         let lines = chart::columns(&values, full, CHART_LINES);
         let draw = |(line, (name, note)): (&String, (&str, String))| {
             format!("  {name:<4}  {}  {note}\n", self.style.paint(ink, line))
@@ -101,7 +125,11 @@ impl Page<'_> {
                 is_empty = false;
             }
         }
-        if is_empty { String::new() } else { self.title("Sizes asked for") + &table.render(self.style) }
+        if is_empty {
+            String::new()
+        } else {
+            self.title("Sizes asked for") + &table.render(self.style)
+        }
     }
 }
 
@@ -111,11 +139,17 @@ fn highest(readings: &[Reading], value: fn(&Reading) -> u64) -> u64 {
 
 fn side_table(figures: &[&'static str]) -> Table {
     let figures = figures.iter().map(|heading| Column::Figure(heading));
-    Table::new(std::iter::once(Column::Word("side")).chain(figures).collect::<Vec<_>>())
+    Table::new(
+        std::iter::once(Column::Word("side"))
+            .chain(figures)
+            .collect::<Vec<_>>(),
+    )
 }
 
 fn totals_row(name: &str, side: SideTotals) -> Vec<String> {
-    let peak = side.peak_live_bytes.map_or_else(|| UNKNOWN.to_owned(), size);
+    let peak = side
+        .peak_live_bytes
+        .map_or_else(|| UNKNOWN.to_owned(), size);
     let figures = match side.counts {
         Some(counts) => [
             size(counts.live_bytes),
@@ -126,12 +160,30 @@ fn totals_row(name: &str, side: SideTotals) -> Vec<String> {
             unsigned_size(counts.freed_bytes),
             count(counts.reallocs),
         ],
-        None => ["not watched", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN].map(str::to_owned),
+        None => [
+            "not watched",
+            UNKNOWN,
+            UNKNOWN,
+            UNKNOWN,
+            UNKNOWN,
+            UNKNOWN,
+            UNKNOWN,
+        ]
+        .map(str::to_owned),
     };
     std::iter::once(name.to_owned()).chain(figures).collect()
 }
 
 fn sizes_row(name: &str, sizes: &SizeSummary) -> Vec<String> {
-    let bytes = [sizes.mean.round() as u64, sizes.p50, sizes.p90, sizes.p99, sizes.max];
-    [name.to_owned(), count(sizes.count)].into_iter().chain(bytes.map(unsigned_size)).collect()
+    let bytes = [
+        sizes.mean.round() as u64,
+        sizes.p50,
+        sizes.p90,
+        sizes.p99,
+        sizes.max,
+    ];
+    [name.to_owned(), count(sizes.count)]
+        .into_iter()
+        .chain(bytes.map(unsigned_size))
+        .collect()
 }

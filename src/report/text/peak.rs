@@ -9,26 +9,42 @@ use crate::report::units::{count, duration, printable, signed_count, size};
 impl Page<'_> {
     /// Gives the peak of the process that had the highest.
     pub(super) fn peak(&self, most: usize) -> String {
-        let Some(process) = self.report.heaviest().filter(|process| process.peak.live_bytes > 0) else {
+        let Some(process) = self
+            .report
+            .heaviest()
+            .filter(|process| process.peak.live_bytes > 0)
+        else {
             return String::new();
         };
         let peak = &process.peak;
         let whose = match self.report.tracked().count() {
             1 => String::new(),
-            _ => format!(" of {} (pid {})", printable(phrases::program(process.process)), process.process.pid),
+            _ => format!(
+                " of {} (pid {})",
+                printable(phrases::program(process.process)),
+                process.process.pid
+            ),
         };
-        let mut text =
-            self.title(&format!("Peak{whose}: {} after {}", size(peak.live_bytes), duration(peak.at_s)));
+        let mut text = self.title(&format!(
+            "Peak{whose}: {} after {}",
+            size(peak.live_bytes),
+            duration(peak.at_s)
+        ));
         if peak.sites.is_empty() {
             return text + &self.faint("  who held it was not captured");
         }
         text += &self.peak_table(process, most);
         if peak.sites.len() > most {
-            text += &self.faint(&format!("  and {} more owners", count((peak.sites.len() - most) as u64)));
+            text += &self.faint(&format!(
+                "  and {} more owners",
+                count((peak.sites.len() - most) as u64)
+            ));
         }
-        if peak.captured_live_bytes != peak.live_bytes {
-            let captured = size(peak.captured_live_bytes);
-            text += &self.faint(&format!("  who held it was captured when {captured} were live"));
+        let captured = size(peak.captured_live_bytes);
+        if captured != size(peak.live_bytes) {
+            text += &self.faint(&format!(
+                "  who held it was captured when {captured} were live"
+            ));
         }
         text
     }

@@ -18,7 +18,15 @@ impl Page<'_> {
         }
         rows.sort_by_key(|process| Reverse(process.peak.live_bytes));
         rows.truncate(most);
-        let figures = ["pid", "parent", "peak", "live at end", "allocated", "in blocks", "lasted"];
+        let figures = [
+            "pid",
+            "parent",
+            "peak",
+            "live at end",
+            "allocated",
+            "in blocks",
+            "lasted",
+        ];
         let mut columns: Vec<_> = figures.map(Column::Figure).into();
         columns.extend([Column::Name("outcome"), Column::Name("program")]);
         let mut table = Table::new(columns);
@@ -31,7 +39,11 @@ impl Page<'_> {
 
 fn row(report: &ProcessReport) -> Vec<String> {
     let process = report.process;
-    let all = report.books.as_ref().and_then(|books| books.totals.all.counts).unwrap_or_default();
+    let all = report
+        .books
+        .as_ref()
+        .and_then(|books| books.totals.all.counts)
+        .unwrap_or_default();
     vec![
         process.pid.to_string(),
         process.parent_pid.to_string(),

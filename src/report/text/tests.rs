@@ -6,13 +6,25 @@ use crate::recording::model::{Losses, Outcome, Process};
 
 fn rendered(recording: &Recording, by: Option<By>, columns: usize) -> String {
     let mut out = Vec::new();
-    write(&Report::new(recording), by, Style { colour: false, columns }, &mut out).unwrap();
+    write(
+        &Report::new(recording),
+        by,
+        Style {
+            colour: false,
+            columns,
+        },
+        &mut out,
+    )
+    .unwrap();
     String::from_utf8(out).unwrap()
 }
 
 /// Run with HEAPLEDGER_BLESS=1 to accept a new look.
 fn expect(name: &str, text: &str) {
-    let path = format!("{}/src/report/text/expected/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/src/report/text/expected/{name}.txt",
+        env!("CARGO_MANIFEST_DIR")
+    );
     if std::env::var_os("HEAPLEDGER_BLESS").is_some() {
         std::fs::write(&path, text).unwrap();
     }
@@ -35,7 +47,11 @@ fn a_tree_looks_like_this() {
     let mut child = recording.processes[0].clone();
     (child.pid, child.parent_pid, child.started_s) = (101, 100, 1.0);
     child.outcome = Outcome::Signal(9);
-    child.losses = Losses { foreign_frees: 3, crossed_frees: 1, ..Losses::default() };
+    child.losses = Losses {
+        foreign_frees: 3,
+        crossed_frees: 1,
+        ..Losses::default()
+    };
     child.peak.live_bytes[2] += 1_000_000;
     let untracked = Process {
         pid: 102,
@@ -52,13 +68,19 @@ fn one_table_comes_in_full_and_alone() {
     let mut recording = fixture::recording();
     let site = recording.sites[0].clone();
     for index in 0..30 {
-        recording.sites.push(crate::recording::model::Site { offset: 0x9000 + index, ..site.clone() });
+        recording.sites.push(crate::recording::model::Site {
+            offset: 0x9000 + index,
+            ..site.clone()
+        });
         let mut owner = recording.processes[0].owners[0].clone();
         (owner.site, owner.counts) = (3 + index as u32, Counts::default());
         recording.processes[0].owners.push(owner);
     }
     let full = rendered(&recording, Some(By::Site), 140);
-    assert!(full.contains("\nCall sites\n") && full.contains("libcodec.so.1+0x901d"), "{full}");
+    assert!(
+        full.contains("\nCall sites\n") && full.contains("libcodec.so.1+0x901d"),
+        "{full}"
+    );
     assert!(!full.contains("Libraries"), "{full}");
     let top = rendered(&recording, None, 140);
     assert!(top.contains("\nCall sites (top 10 of 33)\n"), "{top}");
@@ -67,7 +89,10 @@ fn one_table_comes_in_full_and_alone() {
 #[test]
 fn a_table_without_rows_says_so() {
     let mut recording = fixture::recording();
-    recording.processes[0].owners.iter_mut().for_each(|owner| owner.scope = None);
+    recording.processes[0]
+        .owners
+        .iter_mut()
+        .for_each(|owner| owner.scope = None);
     let text = rendered(&recording, Some(By::Scope), 120);
     assert!(text.contains("nothing was booked to any scope\n"), "{text}");
 }
@@ -86,14 +111,20 @@ fn violations_are_printed() {
     let mut recording = fixture::recording();
     recording.processes[0].owners[0].counts.live_blocks += 1;
     let text = rendered(&recording, None, 140);
-    assert!(text.contains("the books do not add up in 1 place:\n    pid 100: owner decode_frame"), "{text}");
+    assert!(
+        text.contains("the books do not add up in 1 place:\n    pid 100: owner decode_frame"),
+        "{text}"
+    );
     assert!(!text.contains("nothing was lost"), "{text}");
 }
 
 #[test]
 fn an_empty_recording_says_so() {
     let text = rendered(&Recording::default(), None, 140);
-    assert!(text.starts_with("heapledger report\nthe recording holds no process\n"), "{text}");
+    assert!(
+        text.starts_with("heapledger report\nthe recording holds no process\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -116,7 +147,10 @@ fn absurd_recordings_do_not_panic() {
         owner.counts.live_bytes = i64::MIN;
         owner.counts.allocated_bytes = u64::MAX;
     }
-    process.timeline.iter_mut().for_each(|point| (point.t_s, point.c_live_bytes) = (f64::NAN, i64::MAX));
+    process
+        .timeline
+        .iter_mut()
+        .for_each(|point| (point.t_s, point.c_live_bytes) = (f64::NAN, i64::MAX));
     process.sizes[0].buckets = vec![(u64::MAX, u64::MAX); 3];
     process.threads[0].name = "evil\x1b[2J".into();
     recording.processes.push(recording.processes[0].clone());
