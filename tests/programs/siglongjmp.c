@@ -1,0 +1,59 @@
+/*
+ * Item 18. A handler jumps out of malloc and free two thousand times. What was
+ * in flight may be lost; the books stay open afterwards. Runs over the
+ * signal-safe allocator.
+ *
+ * expect: outcome=exit:0 processes=1
+ * expect: site=after_jumps allocated_blocks=1000 freed_blocks=500 live_blocks=500 live_bytes=500*64
+ * expect: site=thread_after_jumps allocated_blocks=1000 freed_blocks=500 live_blocks=500 live_bytes=500*64
+ */
+#include "program.h"
+
+#include <setjmp.h>
+
+static sigjmp_buf back;
+static volatile sig_atomic_t armed;
+static volatile int jumps;
+
+static void handler(int signal)
+{
+    (void)signal;
+    if (armed)
+        siglongjmp(back, 1);
+}
+
+SITE void *interrupted_alloc(size_t size)
+{
+    return opaque(malloc(size));
+}
+
+#define AFTER(name)                           \
+    SITE void *name(void *unused)             \
+    {                                         \
+        for (int i = 0; i < 1000; i++) {      \
+            void *block = opaque(malloc(60)); \
+            if (i % 2 == 0)                   \
+                free(block);                  \
+        }                                     \
+        return unused;                        \
+    }
+AFTER(after_jumps)
+AFTER(thread_after_jumps)
+
+int main(void)
+{
+    struct sigaction action = { .sa_handler = handler };
+    struct itimerval often = { .it_interval = { .tv_usec = 30 }, .it_value = { .tv_usec = 30 } }, never = { 0 };
+    sigaction(SIGALRM, &action, NULL);
+    if (sigsetjmp(back, 1) != 0)
+        jumps++;
+    else
+        setitimer(ITIMER_REAL, &often, NULL);
+    armed = jumps < 2000;
+    while (armed)
+        free(interrupted_alloc(40));
+    setitimer(ITIMER_REAL, &never, NULL);
+    after_jumps(NULL);
+    pthread_join(start_thread(thread_after_jumps, NULL), NULL);
+    dprintf(1, "%d jumps\n", jumps);
+}
