@@ -1,1 +1,183 @@
-#include "ledger.h"
+/*
+ * api.c: snapshots, scopes and charges; and for each function of api.h the
+ * entry that the crate calls, which goes to whoever keeps the books.
+ */
+#include "api.h"
+
+/* ---- readers ---- */
+
+static void add_slot(const hl_slot *slot, hl_totals sums[HL_SIDES])
+{
+    uint32_t count = slot->record_count;
+    for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
+        uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
+        const hl_record *record = number ? hl_page_address(number) : NULL;
+        for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
+            hl_totals *sum = &sums[HL_TAG_SIDE(record->tag)];
+            sum->freed_bytes += __atomic_load_n(&record->freed_bytes, __ATOMIC_RELAXED);
+            sum->freed_blocks += __atomic_load_n(&record->freed_blocks, __ATOMIC_RELAXED);
+            sum->allocated_bytes += __atomic_load_n(&record->allocated_bytes, __ATOMIC_RELAXED);
+            sum->allocated_blocks += __atomic_load_n(&record->allocated_blocks, __ATOMIC_RELAXED);
+            sum->requested_bytes += __atomic_load_n(&record->requested_bytes, __ATOMIC_RELAXED);
+            sum->reallocs += __atomic_load_n(&record->reallocs, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+static struct hl_counts counts_of(const hl_totals *sum, int64_t peak)
+{
+    struct hl_counts counts = {
+        .live_bytes = (int64_t)(sum->allocated_bytes - sum->freed_bytes),
+        .live_blocks = (int64_t)(sum->allocated_blocks - sum->freed_blocks),
+        .allocated_bytes = sum->allocated_bytes,
+        .allocated_blocks = sum->allocated_blocks,
+        .freed_bytes = sum->freed_bytes,
+        .freed_blocks = sum->freed_blocks,
+        .reallocs = sum->reallocs,
+        .requested_bytes = sum->requested_bytes,
+        .peak_live_bytes = peak,
+    };
+    if (counts.live_bytes > peak) /* the published peak is late by up to a quantum a thread */
+        counts.peak_live_bytes = counts.live_bytes;
+    return counts;
+}
+
+int hl_do_snapshot(struct hl_books *books)
+{
+    if (books->bytes < sizeof *books)
+        return -1;
+    hl_totals sums[HL_SIDES + 1] = {{0, 0, 0, 0, 0, 0}};
+    add_slot(hl.shared, sums);
+    for (const hl_slot *slot = hl.shared; slot->next && (slot = hl_page_address(slot->next));)
+        add_slot(slot, sums);
+    hl_totals *all = &sums[HL_SIDES];
+    for (uint32_t side = 0; side < HL_SIDES; side++) {
+        all->allocated_bytes += sums[side].allocated_bytes;
+        all->allocated_blocks += sums[side].allocated_blocks;
+        all->requested_bytes += sums[side].requested_bytes;
+        all->freed_bytes += sums[side].freed_bytes;
+        all->freed_blocks += sums[side].freed_blocks;
+        all->reallocs += sums[side].reallocs;
+    }
+    books->sees_c = (hl.header->hooks & HL_HOOKS_C) != 0;
+    books->sees_rust = (hl.header->hooks & HL_HOOKS_RUST) != 0;
+    books->c = counts_of(&sums[HL_SIDE_C], hl.header->peak[HL_SIDE_C]);
+    books->rust = counts_of(&sums[HL_SIDE_RUST], hl.header->peak[HL_SIDE_RUST]);
+    books->all = counts_of(all, hl.header->peak[HL_SIDES]);
+    return 0;
+}
+
+int hl_do_copy_words(uint64_t reference, uint64_t *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++, reference += 8) {
+        uint64_t page = reference / HL_PAGE_BYTES;
+        const char *address = page < hl.header->next_page ? hl_page_address((uint32_t)page) : NULL;
+        if (!address)
+            return -1;
+        words[i] = __atomic_load_n((const uint64_t *)(const void *)(address + reference % HL_PAGE_BYTES),
+                                   __ATOMIC_ACQUIRE);
+    }
+    return 0;
+}
+
+void hl_do_thread_totals(hl_totals *totals)
+{
+    hl_private *own = hl_thread();
+    for (uint32_t side = 0; side < HL_SIDES; side++)
+        totals[side] = (hl_totals){0, 0, 0, 0, 0, 0};
+    if (own)
+        hl_slot_totals(own, totals);
+}
+
+/* ---- scopes ---- */
+
+uint32_t hl_do_scope_id(const char *name, size_t bytes)
+{
+    return hl_scope_intern(name, bytes);
+}
+
+void hl_do_scope_enter(uint32_t scope)
+{
+    hl_private *own = hl_thread();
+    if (!own)
+        return; /* the shared slot has no scopes: booked without */
+    if (own->scope_depth < HL_SCOPE_DEPTH) {
+        own->scopes[own->scope_depth] = own->scope;
+        own->scope = scope;
+    }
+    own->scope_depth++;
+}
+
+void hl_do_scope_leave(void)
+{
+    hl_private *own = hl_thread();
+    if (!own || !own->scope_depth)
+        return;
+    own->scope_depth--;
+    if (own->scope_depth < HL_SCOPE_DEPTH)
+        own->scope = own->scopes[own->scope_depth];
+}
+
+void hl_do_charge(const char *what, size_t bytes, uint32_t freed)
+{
+    uint32_t name = hl_scope_intern(what, hl_length(what));
+    uint32_t owner = name ? hl_owner_intern(name, HL_TAG(HL_SIDE_C, 0), HL_OWNER_CHARGE) : HL_OWNER_C_OVERFLOW;
+    hl_charge_slow(owner, bytes, freed != 0);
+}
+
+/* ---- entries ---- */
+
+#define ENTRY(result, otherwise, name, parameters, arguments)                                                  \
+    result hl_core_##name parameters                                                                           \
+    {                                                                                                          \
+        if (HL_LIKELY(hl_ready()))                                                                             \
+            return hl_do_##name arguments;                                                                     \
+        return hl.delegate ? hl.delegate->name arguments : otherwise;                                          \
+    }
+HL_CORE_FUNCTIONS(ENTRY)
+#undef ENTRY
+
+#define ENTRY(name, parameters, arguments)                                                                     \
+    void hl_core_##name parameters                                                                             \
+    {                                                                                                          \
+        if (HL_LIKELY(hl_ready()))                                                                             \
+            hl_do_##name arguments;                                                                            \
+        else if (hl.delegate)                                                                                  \
+            hl.delegate->name arguments;                                                                       \
+    }
+HL_CORE_PROCEDURES(ENTRY)
+#undef ENTRY
+
+/* ---- the public functions ---- */
+
+#define PUBLIC __attribute__((visibility("default")))
+
+PUBLIC int hl_abi_version(void)
+{
+    return HEAPLEDGER_ABI;
+}
+
+PUBLIC int hl_snapshot(struct hl_books *books)
+{
+    return hl_core_snapshot(books);
+}
+
+PUBLIC void hl_scope_push(const char *name)
+{
+    hl_core_scope_enter(hl_core_scope_id(name, hl_length(name)));
+}
+
+PUBLIC void hl_scope_pop(void)
+{
+    hl_core_scope_leave();
+}
+
+PUBLIC void hl_charge(const char *what, size_t bytes)
+{
+    hl_core_charge(what, bytes, 0);
+}
+
+PUBLIC void hl_uncharge(const char *what, size_t bytes)
+{
+    hl_core_charge(what, bytes, 1);
+}

@@ -1,1 +1,244 @@
-#include "ledger.h"
+/*
+ * book.c: booking off the fast path, and what is done once a quantum.
+ */
+#include <time.h>
+
+#include "core.h"
+
+/* ---- the shared slot: atomic, for threads that have none ---- */
+
+static void add(uint64_t *counter, uint64_t by)
+{
+    __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
+}
+
+/* The owner's record in the shared slot, or where there is no room the overflow owner's. */
+static hl_record *shared_record(uint32_t *owner, uint32_t tag)
+{
+    hl_record *record = hl_shared_record(*owner);
+    if (record)
+        return record;
+    __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
+    *owner = HL_TAG_SIDE(tag) == HL_SIDE_C ? HL_OWNER_C_OVERFLOW : HL_OWNER_RUST_OVERFLOW;
+    return hl_shared_record(*owner);
+}
+
+static void spend_shared(uint64_t bytes)
+{
+    if (__atomic_sub_fetch(&hl.shared->budget, (int64_t)bytes, __ATOMIC_RELAXED) < 0)
+        hl_quantum(hl.shared);
+}
+
+static uint32_t book_shared(uint64_t bytes, uint64_t requested, uint32_t owner, uint32_t tag, bool is_realloc)
+{
+    uint32_t side = HL_TAG_SIDE(tag);
+    hl_record *record = shared_record(&owner, tag);
+    add(&record->allocated_blocks, 1);
+    add(&record->allocated_bytes, bytes);
+    add(&record->requested_bytes, requested);
+    if (is_realloc)
+        add(&record->reallocs, 1);
+    add(&hl.shared->sizes[side][hl_size_bucket(requested)], 1);
+    add(&hl.shared->flow[side].allocated_bytes, bytes);
+    uint64_t longest = __atomic_load_n(&hl.shared->longest[side], __ATOMIC_RELAXED);
+    while (requested > longest && !__atomic_compare_exchange_n(&hl.shared->longest[side], &longest, requested,
+                                                               true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+    spend_shared(bytes);
+    return owner;
+}
+
+static void unbook_shared(uint32_t owner, uint64_t bytes, uint32_t side)
+{
+    const hl_owner *row = hl_owner_row(owner);
+    uint32_t tag = row ? row->tag : HL_TAG(side, 0);
+    hl_record *record = shared_record(&owner, tag);
+    add(&record->freed_bytes, bytes);
+    add(&record->freed_blocks, 1);
+    add(&hl.shared->flow[HL_TAG_SIDE(tag)].freed_bytes, bytes);
+    if (HL_TAG_SIDE(tag) != side)
+        add(&hl.shared->crossed_frees, 1);
+    spend_shared(bytes);
+}
+
+/* ---- a thread's slot ---- */
+
+static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint64_t requested, bool is_realloc)
+{
+    hl_slot *slot = own->slot;
+    uint32_t side = HL_TAG_SIDE(record->tag);
+    hl_bump(&record->allocated_blocks, 1);
+    hl_bump(&record->allocated_bytes, bytes);
+    hl_bump(&record->requested_bytes, requested);
+    if (is_realloc)
+        hl_bump(&record->reallocs, 1);
+    hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
+    hl_bump(&slot->flow[side].allocated_bytes, bytes);
+    if (requested > slot->longest[side])
+        slot->longest[side] = requested;
+    if (hl_spend(&slot->budget, bytes))
+        hl_quantum(slot);
+}
+
+static void unbook_record(hl_private *own, hl_record *record, uint64_t bytes, uint32_t side)
+{
+    hl_slot *slot = own->slot;
+    hl_bump(&record->freed_bytes, bytes);
+    hl_bump(&record->freed_blocks, 1);
+    hl_bump(&slot->flow[HL_TAG_SIDE(record->tag)].freed_bytes, bytes);
+    if (HL_TAG_SIDE(record->tag) != side)
+        hl_bump(&slot->crossed_frees, 1);
+    if (hl_spend(&slot->budget, bytes))
+        hl_quantum(slot);
+}
+
+void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, uint64_t call_site, uint32_t side,
+                  bool is_realloc)
+{
+    if (hl_me.inside)
+        return; /* whoever is inside books, or wants nothing booked */
+    uint16_t *entry = hl_map_grow(map, block);
+    if (!entry)
+        return; /* no memory for the map: unseen, and its free will count as foreign */
+    hl_private *own = hl_thread();
+    uint32_t tag = HL_TAG(side, own ? own->scope : 0);
+    hl_record *record = own ? hl_record_find(own, call_site, tag) : NULL;
+    uint32_t owner;
+    if (record) {
+        book_record(own, record, bytes, requested, is_realloc);
+        owner = record->owner;
+    } else {
+        owner = book_shared(bytes, requested, hl_owner_intern(call_site, tag, HL_OWNER_SITE), tag, is_realloc);
+    }
+    *entry = hl_entry_make(owner, block, map->shift);
+}
+
+void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)
+{
+    hl_private *own = hl_thread();
+    hl_record *record = own ? hl_record_of(own, owner) : NULL;
+    if (record)
+        unbook_record(own, record, bytes, side);
+    else
+        unbook_shared(owner, bytes, side);
+}
+
+void hl_charge_slow(uint32_t owner, uint64_t bytes, bool freed)
+{
+    hl_private *own = hl_thread();
+    hl_record *record = own ? hl_record_of(own, owner) : NULL;
+    const hl_owner *row = hl_owner_row(owner);
+    if (freed && record)
+        unbook_record(own, record, bytes, HL_TAG_SIDE(record->tag));
+    else if (freed)
+        unbook_shared(owner, bytes, row ? HL_TAG_SIDE(row->tag) : HL_SIDE_C);
+    else if (record)
+        book_record(own, record, bytes, bytes, false);
+    else
+        book_shared(bytes, bytes, owner, row ? row->tag : 0, false);
+}
+
+void hl_foreign_free(void)
+{
+    hl_private *own = hl_thread();
+    if (hl_me.inside)
+        return;
+    if (own)
+        hl_bump(&own->slot->foreign_frees, 1);
+    else
+        add(&hl.shared->foreign_frees, 1);
+}
+
+/* ---- once a quantum: publish live bytes, raise the peaks ---- */
+
+static bool raise(int64_t *peak, int64_t live)
+{
+    int64_t highest = __atomic_load_n(peak, __ATOMIC_RELAXED);
+    while (live > highest)
+        if (__atomic_compare_exchange_n(peak, &highest, live, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static uint64_t mono_ns(void)
+{
+    struct timespec now = {0, 0};
+    clock_gettime(CLOCK_MONOTONIC, &now); /* answered by the vDSO */
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void add_slot_to_capture(const hl_slot *slot, uint32_t which, int64_t *sum)
+{
+    uint32_t count = slot->record_count;
+    for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
+        uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
+        const hl_record *record = number ? hl_page_address(number) : NULL;
+        for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
+            int64_t bytes = (int64_t)(record->allocated_bytes - record->freed_bytes);
+            uint32_t owner = __atomic_load_n(&record->owner, __ATOMIC_ACQUIRE);
+            hl_owner *row = owner ? hl_owner_row(owner) : NULL;
+            if (!row)
+                continue;
+            row->peak_bytes[which] += bytes;
+            row->peak_blocks[which] += (int64_t)(record->allocated_blocks - record->freed_blocks);
+            *sum += bytes;
+        }
+    }
+}
+
+/*
+ * Notes who holds what. Only one thread does so at a time; `capturer` names its
+ * slot, so that one that jumped out of a signal handler in the middle, or died,
+ * does not keep the place for good: its own next try begins anew.
+ */
+static void capture_peak(uint32_t my_page)
+{
+    hl_header *header = hl.header;
+    uint32_t holder = 0;
+    if (!__atomic_compare_exchange_n(&header->peak_capturer, &holder, my_page, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED) &&
+        holder != my_page)
+        return;
+    uint32_t which = header->peak_capture == 1; /* the half that readers do not use now */
+    uint32_t owners = __atomic_load_n(&header->owner_count, __ATOMIC_RELAXED);
+    for (uint32_t owner = 1; owner < owners && owner < HL_MAX_OWNERS; owner++) {
+        hl_owner *row = hl_owner_row(owner);
+        if (row)
+            row->peak_bytes[which] = row->peak_blocks[which] = 0;
+    }
+    int64_t sum = 0;
+    add_slot_to_capture(hl.shared, which, &sum);
+    for (hl_private *own = atomic_load_explicit(&hl.slots, memory_order_acquire); own; own = own->next)
+        add_slot_to_capture(own->slot, which, &sum);
+    header->captured_live[which] = sum;
+    header->captured_mono_ns[which] = mono_ns();
+    __atomic_store_n(&header->peak_capture, which + 1, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
+    __atomic_store_n(&header->peak_capturer, 0, __ATOMIC_RELEASE);
+}
+
+void hl_quantum(hl_slot *slot)
+{
+    hl_header *header = hl.header;
+    __atomic_store_n(&slot->budget, HL_QUANTUM, __ATOMIC_RELAXED);
+    int64_t all = 0;
+    for (uint32_t side = 0; side < HL_SIDES; side++) {
+        int64_t told = __atomic_load_n(&slot->published[side], __ATOMIC_RELAXED);
+        int64_t now = (int64_t)(slot->flow[side].allocated_bytes - slot->flow[side].freed_bytes);
+        int64_t live;
+        /* A handler that interrupted us may have told already; exchanging keeps each byte told once. */
+        if (now != told && __atomic_compare_exchange_n(&slot->published[side], &told, now, false, __ATOMIC_RELAXED,
+                                                       __ATOMIC_RELAXED))
+            live = __atomic_add_fetch(&header->live[side], now - told, __ATOMIC_RELAXED);
+        else
+            live = __atomic_load_n(&header->live[side], __ATOMIC_RELAXED);
+        raise(&header->peak[side], live);
+        all += live;
+    }
+    if (!raise(&header->peak[HL_SIDES], all))
+        return;
+    int64_t captured = header->peak_capture ? header->captured_live[header->peak_capture - 1] : 0;
+    if (all > captured + captured / 8) {
+        header->peak_mono_ns = mono_ns();
+        capture_peak(slot == hl.shared ? header->first_slot : hl_me.own ? hl_me.own->slot_page : 1);
+    }
+}

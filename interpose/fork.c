@@ -1,1 +1,246 @@
-#include "ledger.h"
+/*
+ * fork.c: the ledger of a forked child.
+ *
+ * The child inherits the parent's mapping, which it must not write, and a
+ * private copy of the owner map. From the map it learns exactly which blocks
+ * it has inherited; they are what its own ledger begins with. Owner, module
+ * and scope identifiers stay what they were.
+ */
+#include "core.h"
+
+#define SUM_BYTES (sizeof(live_sum) * HL_MAX_OWNERS)
+
+typedef struct live_sum {
+    uint64_t bytes;
+    uint64_t blocks;
+} live_sum;
+
+/* ---- in the parent, before fork: what Rust's blocks were asked for ---- */
+
+/*
+ * The map says which blocks are live, and the allocator how much of each is
+ * usable; what side rust books, the size in the Layout, is known to the
+ * counters alone. The forking thread notes them; a raw clone does without.
+ */
+static live_sum *rust_before_fork;
+static bool rust_noted;
+
+static void add_rust_records(const hl_slot *slot)
+{
+    uint32_t count = slot->record_count;
+    for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
+        uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
+        const hl_record *record = number ? hl_page_address(number) : NULL;
+        for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
+            uint32_t owner = __atomic_load_n(&record->owner, __ATOMIC_ACQUIRE);
+            if (!owner || owner >= HL_MAX_OWNERS || HL_TAG_SIDE(record->tag) != HL_SIDE_RUST)
+                continue;
+            rust_before_fork[owner].bytes += record->allocated_bytes - record->freed_bytes;
+            rust_before_fork[owner].blocks += record->allocated_blocks - record->freed_blocks;
+        }
+    }
+}
+
+void hl_fork_begin(void)
+{
+    if (atomic_load_explicit(&hl_wipe.live, memory_order_relaxed) == HL_LIVE_NOT)
+        return;
+    if (!rust_before_fork && !(rust_before_fork = hl_reserve(SUM_BYTES)))
+        return;
+    for (uint32_t owner = 0; owner < HL_MAX_OWNERS; owner++)
+        if (rust_before_fork[owner].bytes | rust_before_fork[owner].blocks)
+            rust_before_fork[owner] = (live_sum){0, 0};
+    add_rust_records(hl.shared);
+    for (hl_private *own = atomic_load_explicit(&hl.slots, memory_order_acquire); own; own = own->next)
+        add_rust_records(own->slot);
+    rust_noted = true;
+}
+
+void hl_fork_parent(void)
+{
+    rust_noted = false;
+}
+
+/* ---- in the child: what it inherited ---- */
+
+static void add_block(void *context, void *block, uint32_t owner)
+{
+    live_sum *sum = (live_sum *)context + owner;
+    sum->bytes += hl.proven_glibc ? hl_glibc_usable(block) : hl.next.malloc_usable_size(block);
+    sum->blocks++;
+}
+
+/* A wrapped allocator's blocks have no size that we could ask for. */
+static void add_wrapped_block(void *context, void *block, uint32_t owner)
+{
+    (void)block;
+    ((live_sum *)context)[owner].blocks++;
+}
+
+static void add_arena_block(void *context, uint32_t owner, uint64_t bytes)
+{
+    live_sum *sum = (live_sum *)context + owner;
+    sum->bytes += bytes;
+    sum->blocks++;
+}
+
+static bool book_inherited(void)
+{
+    live_sum *sums = hl_reserve(SUM_BYTES);
+    hl_private *own = sums ? hl_slot_fresh(HL_SLOT_INHERITED) : NULL;
+    if (!own) {
+        if (sums)
+            hl_release(sums, SUM_BYTES);
+        return false;
+    }
+    hl_map_each(&hl.blocks, add_block, sums);
+    hl_map_each(&hl.wrapped, add_wrapped_block, sums);
+    hl_arena_each_live(add_arena_block, sums);
+    for (uint32_t owner = 1; owner < HL_MAX_OWNERS; owner++) {
+        if (!sums[owner].blocks)
+            continue;
+        if (rust_noted && rust_before_fork[owner].blocks == sums[owner].blocks)
+            sums[owner].bytes = rust_before_fork[owner].bytes;
+        hl_record *record = hl_record_of(own, owner);
+        if (!record && !(record = hl_shared_record(owner)))
+            continue;
+        record->allocated_bytes += sums[owner].bytes;
+        record->allocated_blocks += sums[owner].blocks;
+        record->requested_bytes += sums[owner].bytes;
+        own->slot->flow[HL_TAG_SIDE(record->tag)].allocated_bytes += sums[owner].bytes;
+    }
+    hl_release(sums, SUM_BYTES);
+    hl_quantum(own->slot);
+    return true;
+}
+
+/* ---- in the child: tables keep their identifiers ---- */
+
+/* What the child needs of its parent's ledger until its own is complete. */
+typedef struct inheritance {
+    const hl_header *header;
+    char *windows[HL_WINDOWS];
+    hl_private *slots;
+    uint32_t scope, scope_depth;
+    uint32_t scopes[HL_SCOPE_DEPTH];
+} inheritance;
+
+static const void *old_page(const inheritance *old, uint32_t page)
+{
+    const char *window = page && page < HL_MAX_PAGES ? old->windows[page / HL_WINDOW_PAGES] : NULL;
+    return window ? window + (size_t)(page % HL_WINDOW_PAGES) * HL_PAGE_BYTES : NULL;
+}
+
+static hl_text copy_text(const inheritance *old, hl_text text)
+{
+    const char *page = old_page(old, text.reference / HL_PAGE_BYTES);
+    return page ? hl_text_add(page + text.reference % HL_PAGE_BYTES, text.bytes) : (hl_text){0, 0};
+}
+
+/* Copies a table page by page; false where the child's ledger has no room. */
+static bool copy_table(const inheritance *old, const uint32_t *from, void *_Atomic *rows, uint32_t *to, uint32_t pages)
+{
+    for (uint32_t i = 0; i < pages; i++)
+        atomic_store_explicit(&rows[i], NULL, memory_order_relaxed);
+    for (uint32_t i = 0; i < pages; i++) {
+        const void *page = old_page(old, from[i]);
+        if (!page)
+            continue;
+        void *copy = hl_table_page(&rows[i], &to[i]);
+        if (!copy)
+            return false;
+        hl_copy_bytes(copy, page, HL_PAGE_BYTES);
+    }
+    return true;
+}
+
+static bool copy_tables(const inheritance *old)
+{
+    hl_header *header = hl.header;
+    const hl_header *from = old->header;
+    header->next_allocator = from->next_allocator;
+    header->granule_shift = from->granule_shift;
+    header->hooks = from->hooks;
+    header->flags |= (from->flags & HL_FLAG_PRELOAD) | HL_FLAG_FORKED;
+    header->exe = copy_text(old, from->exe);
+    header->args = copy_text(old, from->args);
+    if (!copy_table(old, from->owner_pages, (void *_Atomic *)hl.owner_rows, header->owner_pages, HL_OWNER_PAGES) ||
+        !copy_table(old, from->module_pages, (void *_Atomic *)hl.module_rows, header->module_pages,
+                    HL_MODULE_PAGES) ||
+        !copy_table(old, from->scope_pages, (void *_Atomic *)hl.scope_rows, header->scope_pages, HL_SCOPE_PAGES))
+        return false;
+    header->owner_count = from->owner_count;
+    header->module_count = from->module_count;
+    header->scope_count = from->scope_count;
+    for (uint32_t i = 0; i < header->module_count && i < HL_MAX_MODULES; i++) {
+        hl_module *page = hl.module_rows[i / HL_MODULES_PER_PAGE];
+        if (page)
+            page[i % HL_MODULES_PER_PAGE].path = copy_text(old, page[i % HL_MODULES_PER_PAGE].path);
+    }
+    for (uint32_t i = 0; i < header->scope_count && i < HL_MAX_SCOPES; i++) {
+        hl_text *page = hl.scope_rows[i / HL_SCOPES_PER_PAGE];
+        if (page)
+            page[i % HL_SCOPES_PER_PAGE] = copy_text(old, page[i % HL_SCOPES_PER_PAGE]);
+    }
+    return true;
+}
+
+static void remember(inheritance *old)
+{
+    old->header = hl.header;
+    for (uint32_t i = 0; i < HL_WINDOWS; i++)
+        old->windows[i] = atomic_load_explicit(&hl.windows[i], memory_order_relaxed);
+    old->slots = atomic_load_explicit(&hl.slots, memory_order_relaxed);
+    const hl_private *own = hl_me.own;
+    old->scope = own ? own->scope : 0;
+    old->scope_depth = own ? own->scope_depth : 0;
+    for (uint32_t i = 0; own && i < HL_SCOPE_DEPTH; i++)
+        old->scopes[i] = own->scopes[i];
+}
+
+/* The thread that forked goes on in the scopes it was in. */
+static void restore_scopes(const inheritance *old)
+{
+    hl_private *own = old->scope_depth ? hl_thread() : NULL;
+    if (!own)
+        return;
+    own->scope = old->scope;
+    own->scope_depth = old->scope_depth;
+    for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
+        own->scopes[i] = old->scopes[i];
+}
+
+static void forget(const inheritance *old)
+{
+    for (hl_private *own = old->slots, *next; own; own = next) {
+        next = own->next;
+        hl_release(own, sizeof *own);
+    }
+    for (uint32_t i = 0; i < HL_WINDOWS; i++)
+        if (old->windows[i])
+            hl_release(old->windows[i], (size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES);
+}
+
+bool hl_fork_child(void)
+{
+    inheritance old;
+    remember(&old);
+    hl_me.slot = NULL;
+    hl_me.own = NULL;
+    hl_me.no_slot = 0;
+    atomic_store_explicit(&hl.slots, NULL, memory_order_relaxed);
+    bool kept = !hl.children_off && hl_ledger_create(hl.directory);
+    if (kept) {
+        hl_header_identify();
+        kept = copy_tables(&old) && hl_shared_begin() && book_inherited();
+        if (kept) {
+            restore_scopes(&old);
+            __atomic_store_n(&hl.header->state, HL_STATE_READY, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
+        }
+    }
+    if (!kept && !hl.children_off)
+        __atomic_fetch_add(&((hl_header *)(uintptr_t)old.header)->children_untracked, 1, __ATOMIC_RELAXED);
+    rust_noted = false;
+    forget(&old);
+    return kept;
+}

@@ -1,1 +1,349 @@
-#include "ledger.h"
+/*
+ * init.c: start-up, on first use rather than in a constructor: dependencies'
+ * constructors run before ours and may allocate.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <gnu/libc-version.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "api.h"
+#include "core.h"
+
+#if defined(HL_PRELOAD)
+/* The oldest versions of what moved in glibc 2.34, so that older systems load us. */
+#if defined(__x86_64__)
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
+__asm__(".symver dladdr, dladdr@GLIBC_2.2.5");
+__asm__(".symver dlerror, dlerror@GLIBC_2.2.5");
+#else
+__asm__(".symver dlsym, dlsym@GLIBC_2.17");
+__asm__(".symver dladdr, dladdr@GLIBC_2.17");
+__asm__(".symver dlerror, dlerror@GLIBC_2.17");
+#endif
+#endif
+
+#define AT_FDCWD_ (-100)
+#define DEFAULT_MAX_SLOTS 8192u
+
+_Alignas(HL_PAGE_BYTES) hl_wiped hl_wipe;
+hl_process hl;
+
+/* NULL until the loader has relocated us: IFUNC resolvers may call in before. */
+#ifndef HL_STATIC
+static void *(*volatile relocated)(void *, const char *) = dlsym;
+#else
+static const char *volatile relocated = "";
+#endif
+
+/* ---- environment ---- */
+
+extern char **environ;
+
+static const char *value_of(const char *entry, const char *name)
+{
+    size_t bytes = hl_length(name);
+    return hl_same_bytes(entry, name, bytes) && entry[bytes] == '=' ? entry + bytes + 1 : NULL;
+}
+
+/* A variable's value; from the kernel's copy where libc has not set environ yet. */
+static const char *variable(const char *name, char *copy, size_t copied)
+{
+    if (environ) {
+        for (char **entry = environ; *entry; entry++) {
+            const char *value = value_of(*entry, name);
+            if (value)
+                return value;
+        }
+        return NULL;
+    }
+    for (size_t at = 0; at < copied; at += hl_length(copy + at) + 1) {
+        const char *value = value_of(copy + at, name);
+        if (value)
+            return value;
+    }
+    return NULL;
+}
+
+static uint32_t number_of(const char *text, uint32_t otherwise)
+{
+    uint32_t number = 0;
+    if (!text || !*text)
+        return otherwise;
+    for (; *text >= '0' && *text <= '9'; text++)
+        number = number * 10 + (uint32_t)(*text - '0');
+    return number;
+}
+
+#define ENVIRONMENT_BYTES ((size_t)1 << 20)
+
+/* Sets hl.directory, hl.max_slots, hl.children_off; false: keep no books here. */
+static bool read_environment(void)
+{
+    char *copy = environ ? NULL : hl_reserve(ENVIRONMENT_BYTES);
+    long copied = copy ? hl_read_file("/proc/self/environ", copy, ENVIRONMENT_BYTES - 1) : 0;
+    size_t bytes = copied > 0 ? (size_t)copied : 0;
+    const char *directory = variable("HEAPLEDGER_DIR", copy, bytes);
+    /* A privileged program takes no path from whoever started it. */
+    if (directory && hl_length(directory) < sizeof hl.directory && !getauxval(AT_SECURE))
+        hl_copy_bytes(hl.directory, directory, hl_length(directory) + 1);
+    hl.max_slots = number_of(variable("HEAPLEDGER_MAX_SLOTS", copy, bytes), DEFAULT_MAX_SLOTS);
+    hl.children_off = number_of(variable("HEAPLEDGER_CHILDREN", copy, bytes), 1) == 0;
+    uint32_t runner = number_of(variable("HEAPLEDGER_RUN_PID", copy, bytes), 0);
+    if (copy)
+        hl_release(copy, ENVIRONMENT_BYTES);
+    return !hl.children_off || !runner || (uint32_t)HL_SYS1(SYS_getppid, 0) == runner;
+}
+
+/* ---- the next allocator ---- */
+
+#if defined(HL_STATIC)
+static void find_next(void)
+{
+    hl.next.malloc = malloc;
+    hl.next.calloc = calloc;
+    hl.next.realloc = realloc;
+    hl.next.free = free;
+    hl.next.posix_memalign = posix_memalign;
+}
+
+static bool is_glibc(void)
+{
+    return false;
+}
+#else
+#if defined(HL_INTERPOSE)
+#define NEXT RTLD_NEXT
+#else
+#define NEXT RTLD_DEFAULT
+#endif
+
+static void find_next(void)
+{
+#define FIND(name) *(void **)&hl.next.name = dlsym(NEXT, #name)
+    FIND(calloc);
+    FIND(realloc);
+    FIND(posix_memalign);
+    FIND(aligned_alloc);
+    FIND(memalign);
+    FIND(valloc);
+    FIND(pvalloc);
+    FIND(malloc_usable_size);
+    FIND(free_sized);
+    FIND(free_aligned_sized);
+    FIND(free);
+    FIND(malloc);
+#undef FIND
+}
+
+static const void *object_of(const void *address)
+{
+    Dl_info info;
+    return address && dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+/*
+ * True when the next allocator is glibc's and the sizes in its chunk headers
+ * are what malloc_usable_size says. Small blocks only: freeing a mapped one
+ * would move glibc's mmap threshold, which the program might notice.
+ */
+static bool is_glibc(void)
+{
+    const void *libc = object_of((const void *)gnu_get_libc_version);
+    if (!libc || object_of((const void *)hl.next.malloc) != libc || object_of((const void *)hl.next.free) != libc ||
+        object_of((const void *)hl.next.realloc) != libc ||
+        object_of((const void *)hl.next.malloc_usable_size) != libc)
+        return false;
+    for (size_t bytes = 1; bytes < 6000; bytes = bytes * 2 + 7) {
+        void *block = hl.next.malloc(bytes);
+        if (!block)
+            return false;
+        bool same = ((uintptr_t)block & 15) == 0 && hl_glibc_usable(block) == hl.next.malloc_usable_size(block);
+        hl.next.free(block);
+        if (!same)
+            return false;
+    }
+    return true;
+}
+#endif
+
+/* ---- the ledger ---- */
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now = {0, 0};
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Field 22 of /proc/self/stat, which comes behind the last ')'. */
+static uint64_t start_ticks(void)
+{
+    char text[512];
+    long bytes = hl_read_file("/proc/self/stat", text, sizeof text - 1);
+    if (bytes <= 0)
+        return 0;
+    text[bytes] = 0;
+    long at = bytes;
+    while (at > 0 && text[at] != ')')
+        at--;
+    for (int field = 2; field < 22 && text[at]; at++)
+        field += text[at] == ' ';
+    uint64_t ticks = 0;
+    for (; text[at] >= '0' && text[at] <= '9'; at++)
+        ticks = ticks * 10 + (uint64_t)(text[at] - '0');
+    return ticks;
+}
+
+void hl_header_identify(void)
+{
+    hl_header *header = hl.header;
+    header->pid = hl_getpid();
+    header->parent_pid = (uint32_t)HL_SYS1(SYS_getppid, 0);
+    header->uid = (uint32_t)HL_SYS1(SYS_geteuid, 0);
+    header->start_ticks = start_ticks();
+    header->created_mono_ns = clock_ns(CLOCK_MONOTONIC);
+    header->created_unix_ns = clock_ns(CLOCK_REALTIME);
+}
+
+static void note_program(void)
+{
+    char *text = hl_reserve(HL_PAGE_BYTES);
+    if (!text)
+        return;
+    long bytes = HL_SYS4(SYS_readlinkat, AT_FDCWD_, "/proc/self/exe", text, HL_PAGE_BYTES);
+    if (bytes > 0)
+        hl.header->exe = hl_text_add(text, (size_t)bytes);
+    bytes = hl_read_file("/proc/self/cmdline", text, HL_PAGE_BYTES / 2);
+    if (bytes > 0)
+        hl.header->args = hl_text_add(text, (size_t)bytes);
+    hl_release(text, HL_PAGE_BYTES);
+}
+
+static bool begin_ledger(void)
+{
+    if (!hl_ledger_create(hl.directory))
+        return false;
+    hl_header *header = hl.header;
+    hl_header_identify();
+    header->next_allocator = hl.proven_glibc ? HL_NEXT_GLIBC : HL_NEXT_OTHER;
+    header->granule_shift = hl.blocks.shift;
+#if defined(HL_INTERPOSE)
+    header->hooks |= HL_HOOKS_C;
+#endif
+#if defined(HL_PRELOAD)
+    header->flags |= HL_FLAG_PRELOAD;
+#endif
+    note_program();
+    hl_modules_at_start();
+    return hl_owners_begin() && hl_shared_begin();
+}
+
+static void wipe_after_fork(void)
+{
+    atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
+}
+
+/* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
+static void watch_forks(void)
+{
+#if defined(HL_CRATE)
+    /* Only a program that has the crate can have Rust's requested sizes to keep. */
+    pthread_atfork(hl_fork_begin, hl_fork_parent, NULL);
+#endif
+    if (HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK, Linux 4.14 */) != 0)
+        pthread_atfork(NULL, NULL, wipe_after_fork);
+}
+
+void *hl_symbol(const char *name)
+{
+#ifndef HL_STATIC
+    return dlsym(RTLD_DEFAULT, name);
+#else
+    (void)name;
+    return NULL;
+#endif
+}
+
+static const hl_core_api *find_preload(void)
+{
+#if defined(HL_CRATE)
+    const hl_core_api *(*preload)(void);
+    *(void **)&preload = hl_symbol("hl_preload_core");
+    const hl_core_api *core = preload ? preload() : NULL;
+    return core && core->abi == HL_CORE_ABI ? core : NULL;
+#else
+    return NULL;
+#endif
+}
+
+/* HL_ON or HL_OFF. */
+static int start(void)
+{
+    find_next();
+    hl.delegate = find_preload();
+    if (hl.delegate)
+        return HL_OFF;
+    hl.proven_glibc = is_glibc();
+    hl.blocks.shift = hl.proven_glibc ? HL_GLIBC_SHIFT : HL_OTHER_SHIFT;
+    hl.wrapped.shift = HL_OTHER_SHIFT;
+    if (!read_environment() || !begin_ledger())
+        return HL_OFF;
+    watch_forks();
+    hl_arena_book();
+#ifndef HL_STATIC
+    dlerror(); /* what we did not find is not the program's error */
+#endif
+    __atomic_store_n(&hl.header->state, HL_STATE_READY, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
+    return HL_ON;
+}
+
+static void go_live(void)
+{
+    atomic_store_explicit(&hl_wipe.live, hl.proven_glibc ? HL_LIVE_GLIBC : HL_LIVE_OTHER, memory_order_release);
+}
+
+/* Another thread is starting us up, or was when this process was forked off it. */
+static bool wait_for_starter(void)
+{
+    while (atomic_load_explicit(&hl.state, memory_order_acquire) == HL_STARTING) {
+        if (hl_getpid() != hl.starter_pid) {
+            atomic_store_explicit(&hl.state, HL_OFF, memory_order_release);
+            return false;
+        }
+        HL_SYS1(SYS_sched_yield, 0);
+    }
+    return atomic_load_explicit(&hl_wipe.live, memory_order_acquire) != HL_LIVE_NOT;
+}
+
+bool hl_ready(void)
+{
+    if (!relocated)
+        return false;
+    if (atomic_load_explicit(&hl_wipe.live, memory_order_relaxed) != HL_LIVE_NOT)
+        return true;
+    int state = atomic_load_explicit(&hl.state, memory_order_acquire);
+    if (state == HL_OFF)
+        return false;
+    uintptr_t me = (uintptr_t)&hl_me;
+    if (state == HL_STARTING)
+        return hl.starter == me && hl_getpid() == hl.starter_pid ? false : wait_for_starter();
+    bool forked = state == HL_ON;
+    if (!atomic_compare_exchange_strong_explicit(&hl.state, &state, HL_STARTING, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return hl_ready();
+    hl.starter = me;
+    hl.starter_pid = hl_getpid();
+    int error = errno;
+    int now = forked ? (hl_fork_child() ? HL_ON : HL_OFF) : start();
+    if (now == HL_ON)
+        go_live();
+    errno = error;
+    atomic_store_explicit(&hl.state, now, memory_order_release); /* pairs with the loads above */
+    return now == HL_ON;
+}

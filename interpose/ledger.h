@@ -69,7 +69,7 @@ enum {
     HL_OWNER_NONE = 0,     /* not complete yet: skip it */
     HL_OWNER_SITE = 1,     /* call_site is a return address */
     HL_OWNER_OVERFLOW = 2, /* stands for all owners that found no room */
-    HL_OWNER_CHARGE = 3,   /* memory charged by name with hl_charge; call_site is the name's reference */
+    HL_OWNER_CHARGE = 3,   /* memory charged by name with hl_charge; call_site is the name's scope identifier */
 };
 
 /* hl_slot.kind */
@@ -79,8 +79,8 @@ enum {
     HL_SLOT_INHERITED = 3, /* what a forked parent had live; never written after start-up */
 };
 
-/* Owner identifiers are 15 bits wide: the map entry keeps one bit for itself. */
-#define HL_MAX_OWNERS 32768u
+/* Owner identifiers are 14 bits wide: a map entry needs two bits for itself. */
+#define HL_MAX_OWNERS 16384u
 #define HL_OWNER_C_OVERFLOW 1u
 #define HL_OWNER_RUST_OVERFLOW 2u
 #define HL_FIRST_OWNER 3u

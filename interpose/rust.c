@@ -1,1 +1,238 @@
-#include "ledger.h"
+/*
+ * rust.c: the Rust global allocator's way in.
+ *
+ * Over the next allocator the hooks are passed by, so that a block is booked
+ * once, on side rust, with the bytes of its Layout. An allocator that brings
+ * its own memory is booked around, in a map of its own: its blocks may lie
+ * closer together than the next allocator's.
+ */
+#include "api.h"
+
+/* What malloc aligns to, as std's System allocator assumes of this target. */
+#define MALLOC_ALIGNMENT 16u
+
+static bool malloc_aligns(size_t bytes, size_t alignment)
+{
+    return alignment <= MALLOC_ALIGNMENT && alignment <= bytes;
+}
+
+static void *aligned(size_t bytes, size_t alignment)
+{
+    void *block = NULL;
+    if (alignment < sizeof(void *))
+        alignment = sizeof(void *);
+    return hl.next.posix_memalign(&block, alignment, bytes) == 0 ? block : NULL;
+}
+
+HL_INLINE void *next_alloc(size_t bytes, size_t alignment)
+{
+    return HL_LIKELY(malloc_aligns(bytes, alignment)) ? hl.next.malloc(bytes) : aligned(bytes, alignment);
+}
+
+static void *next_alloc_zeroed(size_t bytes, size_t alignment)
+{
+    if (malloc_aligns(bytes, alignment))
+        return hl.next.calloc(1, bytes);
+    unsigned char *block = aligned(bytes, alignment);
+    for (size_t i = 0; block && i < bytes; i++)
+        block[i] = 0;
+    return block;
+}
+
+static void *next_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes)
+{
+    if (malloc_aligns(bytes, alignment))
+        return hl.next.realloc(block, bytes);
+    void *moved = aligned(bytes, alignment);
+    if (moved) {
+        hl_copy_bytes(moved, block, bytes < old_bytes ? bytes : old_bytes);
+        hl.next.free(block);
+    }
+    return moved;
+}
+
+/* ---- over the next allocator ---- */
+
+HL_INLINE void *booked_alloc(uint32_t live, size_t bytes, size_t alignment, uint64_t site)
+{
+    void *block = next_alloc(bytes, alignment);
+    if (HL_UNLIKELY(!block))
+        return NULL;
+    if (HL_LIKELY(live == HL_LIVE_GLIBC))
+        hl_book(&hl.blocks, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST, false);
+    else
+        hl_book(&hl.blocks, hl.blocks.shift, block, bytes, bytes, site, HL_SIDE_RUST, false);
+    return block;
+}
+
+void *hl_do_rust_alloc(size_t bytes, size_t alignment, uint64_t site)
+{
+    if (HL_LIKELY(hl_ready()))
+        return booked_alloc(live_now(), bytes, alignment, site);
+    return hl.delegate ? hl.delegate->rust_alloc(bytes, alignment, site) : next_alloc(bytes, alignment);
+}
+
+void *hl_do_rust_alloc_zeroed(size_t bytes, size_t alignment, uint64_t site)
+{
+    if (HL_UNLIKELY(!hl_ready()))
+        return hl.delegate ? hl.delegate->rust_alloc_zeroed(bytes, alignment, site)
+                           : next_alloc_zeroed(bytes, alignment);
+    void *block = next_alloc_zeroed(bytes, alignment);
+    if (block)
+        hl_book(&hl.blocks, hl.blocks.shift, block, bytes, bytes, site, HL_SIDE_RUST, false);
+    return block;
+}
+
+/* What a block is booked with when Rust frees it: its Layout's size, or what C was given. */
+static uint64_t bytes_of(void *block, uint32_t owner, size_t bytes)
+{
+    const hl_owner *row = hl_owner_row(owner);
+    if (HL_LIKELY(!row || HL_TAG_SIDE(row->tag) == HL_SIDE_RUST))
+        return bytes;
+    return hl.proven_glibc ? hl_glibc_usable(block) : hl.next.malloc_usable_size(block);
+}
+
+HL_INLINE void unbook_rust(uint32_t live, void *block, size_t bytes)
+{
+    unsigned shift = live == HL_LIVE_GLIBC ? HL_GLIBC_SHIFT : hl.blocks.shift;
+    uint16_t *entry = hl_map_entry(&hl.blocks, block, shift);
+    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    if (HL_UNLIKELY(!owner)) {
+        hl_foreign_free();
+        return;
+    }
+    *entry = 0;
+    /* A block that C allocated is the rare case, and only its record tells. */
+    uint32_t local = hl_me.slot ? hl_me.own->local[owner] : 0;
+    if (HL_LIKELY(local)) {
+        const hl_record *record =
+            hl_me.own->records[(local - 1) / HL_RECORDS_PER_PAGE] + (local - 1) % HL_RECORDS_PER_PAGE;
+        if (HL_LIKELY(HL_TAG_SIDE(record->tag) == HL_SIDE_RUST)) {
+            hl_unbook(owner, bytes, HL_SIDE_RUST);
+            return;
+        }
+    }
+    hl_unbook(owner, bytes_of(block, owner, bytes), HL_SIDE_RUST);
+}
+
+void hl_do_rust_dealloc(void *block, size_t bytes)
+{
+    if (HL_LIKELY(hl_ready())) {
+        unbook_rust(live_now(), block, bytes);
+    } else if (hl.delegate) {
+        hl.delegate->rust_dealloc(block, bytes);
+        return;
+    }
+    hl.next.free(block);
+}
+
+void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes, uint64_t site)
+{
+    if (HL_UNLIKELY(!hl_ready()))
+        return hl.delegate ? hl.delegate->rust_realloc(block, old_bytes, alignment, bytes, site)
+                           : next_realloc(block, old_bytes, alignment, bytes);
+    uint16_t *entry = hl_map_entry(&hl.blocks, block, hl.blocks.shift);
+    uint16_t before = entry ? *entry : 0;
+    uint32_t owner = before & HL_ENTRY_OWNER;
+    uint64_t freed = owner ? bytes_of(block, owner, old_bytes) : 0;
+    if (owner)
+        *entry = 0; /* from now on another thread may be given this address */
+    void *moved = next_realloc(block, old_bytes, alignment, bytes);
+    if (!moved) {
+        if (owner)
+            *entry = before;
+        return NULL;
+    }
+    if (owner)
+        hl_unbook(owner, freed, HL_SIDE_RUST);
+    else
+        hl_foreign_free();
+    hl_book(&hl.blocks, hl.blocks.shift, moved, bytes, bytes, site, HL_SIDE_RUST, owner != 0);
+    return moved;
+}
+
+/* ---- around an allocator with memory of its own ---- */
+
+void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_realloc)
+{
+    hl_book(&hl.wrapped, HL_OTHER_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST, is_realloc != 0);
+}
+
+/* Takes the block out of the map; its owner, or 0. */
+uint32_t hl_do_wrapped_retire(void *block)
+{
+    uint16_t *entry = hl_map_entry(&hl.wrapped, block, HL_OTHER_SHIFT);
+    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    if (owner)
+        *entry = 0;
+    return owner;
+}
+
+void hl_do_wrapped_restore(void *block, uint32_t owner)
+{
+    uint16_t *entry = hl_map_entry(&hl.wrapped, block, HL_OTHER_SHIFT);
+    if (entry)
+        *entry = hl_entry_make(owner, block, HL_OTHER_SHIFT);
+}
+
+void hl_do_wrapped_unbook(uint32_t owner, size_t bytes)
+{
+    if (owner)
+        hl_unbook(owner, bytes, HL_SIDE_RUST);
+    else
+        hl_foreign_free();
+}
+
+/*
+ * Between enter and leave the hooks book nothing for this thread: the block is
+ * booked by whoever entered. Having no slot sends every hook the slow way, so
+ * that the fast way needs no test.
+ */
+void hl_do_inner_enter(void)
+{
+    hl_me.inside++;
+    hl_me.slot = NULL;
+}
+
+void hl_do_inner_leave(void)
+{
+    if (--hl_me.inside == 0 && hl_me.own)
+        hl_me.slot = hl_me.own->slot;
+}
+
+/* ---- entries, for the crate: the call site is the caller's ---- */
+
+void *hl_core_rust_alloc(size_t bytes, size_t alignment);
+void *hl_core_rust_alloc_zeroed(size_t bytes, size_t alignment);
+void hl_core_rust_dealloc(void *block, size_t bytes, size_t alignment);
+void *hl_core_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes);
+
+void *hl_core_rust_alloc(size_t bytes, size_t alignment)
+{
+    uint32_t live = live_now();
+    if (HL_UNLIKELY(live == HL_LIVE_NOT))
+        return hl_do_rust_alloc(bytes, alignment, HL_CALLER());
+    return booked_alloc(live, bytes, alignment, HL_CALLER());
+}
+
+void *hl_core_rust_alloc_zeroed(size_t bytes, size_t alignment)
+{
+    return hl_do_rust_alloc_zeroed(bytes, alignment, HL_CALLER());
+}
+
+void hl_core_rust_dealloc(void *block, size_t bytes, size_t alignment)
+{
+    (void)alignment;
+    uint32_t live = live_now();
+    if (HL_UNLIKELY(live == HL_LIVE_NOT)) {
+        hl_do_rust_dealloc(block, bytes);
+        return;
+    }
+    unbook_rust(live, block, bytes);
+    hl.next.free(block);
+}
+
+void *hl_core_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes)
+{
+    return hl_do_rust_realloc(block, old_bytes, alignment, bytes, HL_CALLER());
+}

@@ -154,7 +154,7 @@ impl Books {
             crossed_frees: 0,
             header,
         };
-        books.owners = read_owners(pages, &header, books.modules.len());
+        books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);
         walk_slots(&header, |page| {
             let slot: Slot = read(pages, page_reference(page))?;
             books.add_slot(pages, page, &slot);
@@ -317,7 +317,7 @@ fn read_scopes(pages: &dyn Pages, header: &Header) -> Vec<String> {
         .collect()
 }
 
-fn read_owners(pages: &dyn Pages, header: &Header, modules: usize) -> Vec<Option<OwnerBooks>> {
+fn read_owners(pages: &dyn Pages, header: &Header, modules: usize, scopes: &[String]) -> Vec<Option<OwnerBooks>> {
     let count = (header.owner_count as usize).min(layout::MAX_OWNERS as usize);
     let capture = header.peak_capture as usize;
     read_paged::<Owner>(pages, &header.owner_pages, layout::OWNERS_PER_PAGE, count)
@@ -325,8 +325,8 @@ fn read_owners(pages: &dyn Pages, header: &Header, modules: usize) -> Vec<Option
         .map(|row| {
             let owner = row.filter(|owner| owner.kind != 0)?;
             let charged = (owner.kind == layout::OWNER_CHARGE).then(|| {
-                let name = Text { reference: owner.call_site as u32, bytes: (owner.call_site >> 32) as u32 };
-                read_text(pages, name).unwrap_or_default()
+                let name = (owner.call_site as usize).wrapping_sub(1);
+                scopes.get(name).cloned().unwrap_or_default()
             });
             Some(OwnerBooks {
                 kind: owner.kind,

@@ -1,0 +1,351 @@
+/*
+ * core.h: what the core's files share, and the booking fast path.
+ *
+ * Order of the files, each using only those above it:
+ *   pages.c   the mapping: creating it, committing pages, texts
+ *   map.c     block address -> owner
+ *   owners.c  call sites, modules and scopes -> owner identifiers
+ *   slots.c   a thread's slot: claiming, taking over, its records
+ *   book.c    booking off the fast path, the quantum, the peak
+ *   fork.c    the ledger of a forked child
+ *   arena.c   memory for the time before the next allocator is known
+ *   init.c    start-up: next allocator, self-check, ledger, delegation
+ *   api.c     the public C functions
+ *   rust.c    the Rust global allocator's way in
+ *   hooks.c   the exported malloc family
+ */
+#ifndef HL_CORE_H
+#define HL_CORE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ledger.h"
+#include "sys.h"
+
+#define HL_LIKELY(x) __builtin_expect(!!(x), 1)
+#define HL_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define HL_COLD __attribute__((cold, noinline))
+#define HL_INLINE static inline __attribute__((always_inline))
+#define HL_CALLER() ((uint64_t)(uintptr_t)__builtin_return_address(0))
+
+/* ---- the next allocator ------------------------------------------------ */
+
+typedef struct hl_next {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void (*free)(void *);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    void *(*memalign)(size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+    size_t (*malloc_usable_size)(void *);
+    void (*free_sized)(void *, size_t);                 /* NULL where it has none */
+    void (*free_aligned_sized)(void *, size_t, size_t); /* NULL where it has none */
+} hl_next;
+
+/* ---- the owner map ------------------------------------------------------ */
+
+/*
+ * A side table from block address to owner. Three levels keep the address
+ * space it takes in proportion to the heap's, so that programs under
+ * RLIMIT_AS or mlockall do not notice: 64 GiB a root entry, 4 MiB a leaf.
+ * An entry is written by whoever owns the block at the time, so the program's
+ * own hand-over of the block orders the accesses.
+ */
+#define HL_ROOT_BITS 11 /* 47 bits of address */
+#define HL_LEAF_SHIFT 22
+#define HL_NODE_BITS 14
+typedef struct hl_map {
+    _Atomic(uint16_t *) *_Atomic root[1 << HL_ROOT_BITS]; /* grows by compare-and-swap */
+    unsigned shift; /* log2 of the granule; set once, before the first entry */
+} hl_map;
+
+/* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
+#define HL_GLIBC_SHIFT 5
+#define HL_OTHER_SHIFT 3
+
+HL_INLINE uint16_t *hl_map_entry(hl_map *map, const void *block, unsigned shift)
+{
+    uint64_t address = (uint64_t)(uintptr_t)block;
+    if (HL_UNLIKELY(address >> (HL_LEAF_SHIFT + HL_NODE_BITS) >= 1 << HL_ROOT_BITS))
+        return NULL;
+    _Atomic(uint16_t *) *node =
+        atomic_load_explicit(&map->root[address >> (HL_LEAF_SHIFT + HL_NODE_BITS)], memory_order_relaxed);
+    if (HL_UNLIKELY(!node))
+        return NULL;
+    uint16_t *leaf = atomic_load_explicit(
+        &node[(address >> HL_LEAF_SHIFT) & ((1 << HL_NODE_BITS) - 1)], memory_order_relaxed);
+    if (HL_UNLIKELY(!leaf))
+        return NULL;
+    return &leaf[(address & ((1u << HL_LEAF_SHIFT) - 1)) >> shift];
+}
+
+/*
+ * An entry is the owner and, in bit 14, which half of a 32-byte granule the
+ * block starts in: glibc's blocks are 16-aligned, and a forked child that walks
+ * the map must find them. Bit 15 is free.
+ */
+#define HL_ENTRY_OWNER (HL_MAX_OWNERS - 1)
+HL_INLINE uint16_t hl_entry_make(uint32_t owner, const void *block, unsigned shift)
+{
+    return (uint16_t)(shift == HL_GLIBC_SHIFT ? owner | ((uint32_t)(uintptr_t)block & 16) << 10 : owner);
+}
+
+HL_INLINE void *hl_entry_block(uint16_t entry, uint64_t granule, unsigned shift)
+{
+    return (void *)(uintptr_t)(shift == HL_GLIBC_SHIFT ? granule | (entry >> 10 & 16) : granule);
+}
+
+/* The same, with the leaf made where it is missing; NULL if memory is refused. */
+uint16_t *hl_map_grow(hl_map *map, const void *block);
+
+/* Calls back for every live block. */
+void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t owner), void *context);
+
+/* ---- a thread ------------------------------------------------------------ */
+
+#define HL_CACHE_RECORDS 256u
+#define HL_SCOPE_DEPTH 120u
+
+/* What a slot's thread keeps for itself, outside the ledger. Stays with the slot. */
+typedef struct hl_private {
+    hl_record *cache[HL_CACHE_RECORDS]; /* by call site and scope; never NULL */
+    uint32_t scope;                     /* current scope */
+    uint32_t scope_depth;               /* counts pushes past HL_SCOPE_DEPTH too */
+    uint32_t scopes[HL_SCOPE_DEPTH];    /* those to go back to */
+    hl_slot *slot;
+    uint32_t slot_page;
+    struct hl_private *next;            /* all of them; grows at the front, release */
+    hl_record *records[HL_RECORD_PAGES]; /* slot->record_pages as addresses */
+    uint16_t local[HL_MAX_OWNERS];       /* owner -> 1 + index of its record in this slot */
+} hl_private;
+
+/* Written by its own thread only. */
+typedef struct hl_self {
+    hl_slot *slot;    /* NULL: go the slow way */
+    hl_private *own;
+    uint32_t inside;  /* depth of calls into an allocator whose blocks are booked elsewhere */
+    uint32_t no_slot; /* found no slot: books to the shared one */
+} hl_self;
+
+extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));
+
+/* ---- the process ----------------------------------------------------------- */
+
+/* hl_wipe.live */
+enum {
+    HL_LIVE_NOT = 0,   /* not started, off, delegated, or just forked: ask hl_ready */
+    HL_LIVE_GLIBC = 1, /* book; usable size stands in the chunk header */
+    HL_LIVE_OTHER = 2, /* book; usable size is asked for */
+};
+
+/* A page of its own: the kernel hands a forked child zeros here (MADV_WIPEONFORK). */
+typedef union hl_wiped {
+    _Atomic uint32_t live;
+    char page[HL_PAGE_BYTES];
+} hl_wiped;
+extern hl_wiped hl_wipe;
+
+HL_INLINE uint32_t live_now(void)
+{
+    return atomic_load_explicit(&hl_wipe.live, memory_order_relaxed);
+}
+
+struct hl_core_api;
+
+#define HL_WINDOW_PAGES 256u
+#define HL_WINDOWS (HL_MAX_PAGES / HL_WINDOW_PAGES)
+
+/* Private to the process; a forked child gets its copy and starts from it. */
+typedef struct hl_process {
+    hl_next next;
+    hl_map blocks;  /* of the next allocator */
+    hl_map wrapped; /* of Rust allocators that are not the next allocator */
+
+    _Atomic int state;      /* HL_FRESH ... */
+    uintptr_t starter;      /* thread that is starting up */
+    uint32_t starter_pid;
+    const struct hl_core_api *delegate; /* whoever keeps the books instead of us */
+
+    char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
+    hl_header *header;
+    hl_owner *_Atomic owner_rows[HL_OWNER_PAGES];
+    hl_module *_Atomic module_rows[HL_MODULE_PAGES];
+    hl_text *_Atomic scope_rows[HL_SCOPE_PAGES];
+    hl_private *_Atomic slots;
+    hl_slot *shared;
+    uint32_t max_slots;
+    bool proven_glibc;
+    bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
+    char directory[256]; /* "" = keep the ledger in anonymous memory */
+} hl_process;
+extern hl_process hl;
+
+enum { HL_FRESH = 0, HL_STARTING = 1, HL_ON = 2, HL_OFF = 3 };
+
+/* True when this core keeps books: starts it on first use and after a fork. */
+bool hl_ready(void);
+
+/* ---- pages.c ---- */
+bool hl_ledger_create(const char *directory);
+void *hl_page_address(uint32_t page);
+uint32_t hl_pages_take(uint32_t count); /* committed, zeroed, consecutive; 0 = refused */
+hl_text hl_text_add(const char *bytes, size_t count);
+const char *hl_text_at(uint32_t reference);
+/* A page of a table, committed on first use. */
+void *hl_table_page(void *_Atomic *rows, uint32_t *published);
+
+/* ---- owners.c ---- */
+uint32_t hl_owner_intern(uint64_t call_site, uint32_t tag, uint32_t kind);
+hl_owner *hl_owner_row(uint32_t owner);
+uint32_t hl_scope_intern(const char *name, size_t bytes);
+bool hl_owners_begin(void);
+void hl_modules_at_start(void);
+
+/* ---- slots.c ---- */
+hl_private *hl_slot_claim(void); /* NULL: none left */
+hl_private *hl_slot_fresh(uint32_t kind);
+hl_slot *hl_shared_begin(void);
+hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag); /* NULL: no room */
+hl_record *hl_record_of(hl_private *own, uint32_t owner);                     /* NULL: no room */
+hl_record *hl_shared_record(uint32_t owner);
+void hl_slot_totals(const hl_private *own, hl_totals totals[HL_SIDES]);
+hl_private *hl_thread(void); /* this thread's, claimed on first use; NULL: books to the shared slot */
+
+/* ---- book.c ---- */
+HL_COLD void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, uint64_t call_site,
+                          uint32_t side, bool is_realloc);
+HL_COLD void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side);
+HL_COLD void hl_foreign_free(void);
+HL_COLD void hl_quantum(hl_slot *slot);
+HL_COLD void hl_charge_slow(uint32_t owner, uint64_t bytes, bool freed);
+
+/* ---- fork.c ---- */
+bool hl_fork_child(void);
+void hl_fork_begin(void);
+void hl_fork_parent(void);
+
+/* ---- arena.c ---- */
+void *hl_arena_alloc(size_t alignment, size_t bytes, uint64_t call_site);
+bool hl_arena_owns(const void *block);
+size_t hl_arena_usable(const void *block);
+void hl_arena_free(void *block);
+void hl_arena_book(void); /* books what was allocated before there was a ledger */
+void hl_arena_each_live(void (*visit)(void *context, uint32_t owner, uint64_t bytes), void *context);
+
+/* ---- init.c ---- */
+void hl_header_identify(void);
+void *hl_symbol(const char *name); /* from anywhere in the program; NULL: not there */
+
+/* ---- counters -------------------------------------------------------------- */
+
+/*
+ * Adds in one instruction, so that a signal handler that allocates between the
+ * load and the store cannot be lost. Not atomic against other threads: only a
+ * slot's own thread calls it.
+ */
+HL_INLINE void hl_bump(uint64_t *counter, uint64_t by)
+{
+#if defined(__x86_64__)
+    __asm__("addq %1, %0" : "+m"(*counter) : "er"(by) : "cc");
+#else
+    __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
+#endif
+}
+
+/* Takes bytes off a budget; true when it is used up. */
+HL_INLINE bool hl_spend(int64_t *budget, uint64_t bytes)
+{
+#if defined(__x86_64__)
+    bool negative;
+    __asm__("subq %2, %0" : "+m"(*budget), "=@ccs"(negative) : "er"(bytes));
+    return negative;
+#else
+    return __atomic_sub_fetch(budget, (int64_t)bytes, __ATOMIC_RELAXED) < 0;
+#endif
+}
+
+HL_INLINE unsigned hl_size_bucket(uint64_t bytes)
+{
+    unsigned shift = 64 - HL_SIZE_BITS - (unsigned)__builtin_clzll(bytes | ((1u << HL_SIZE_BITS) - 1));
+    uint64_t bucket = ((uint64_t)shift << (HL_SIZE_BITS - 1)) + (bytes >> shift);
+    return bucket < HL_SIZE_BUCKETS ? (unsigned)bucket : HL_SIZE_BUCKETS - 1;
+}
+
+HL_INLINE unsigned hl_cache_index(uint64_t call_site, uint32_t tag)
+{
+    return (unsigned)(call_site ^ (call_site >> 8) ^ tag ^ (tag >> 28)) % HL_CACHE_RECORDS;
+}
+
+/* Usable bytes of a block of glibc's, from its chunk header (malloc/malloc.c, chunksize). */
+HL_INLINE uint64_t hl_glibc_usable(const void *block)
+{
+    uint64_t size = ((const uint64_t *)block)[-1];
+    return (size & ~7ull) - ((size & 2) ? 16 : 8);
+}
+
+/*
+ * Books a block that its allocator has just given out. `bytes` is what the
+ * side counts; the block must not be visible to anybody else yet.
+ */
+HL_INLINE void hl_book(hl_map *map, unsigned shift, void *block, uint64_t bytes, uint64_t requested,
+                       uint64_t call_site, uint32_t side, bool is_realloc)
+{
+    hl_slot *slot = hl_me.slot;
+    uint16_t *entry = hl_map_entry(map, block, shift);
+    if (HL_UNLIKELY(!slot || !entry)) {
+        hl_book_slow(map, block, bytes, requested, call_site, side, is_realloc);
+        return;
+    }
+    hl_private *own = hl_me.own;
+    uint32_t tag = HL_TAG(side, own->scope);
+    hl_record *record = own->cache[hl_cache_index(call_site, tag)];
+    if (HL_UNLIKELY(record->call_site != call_site || record->tag != tag)) {
+        record = hl_record_find(own, call_site, tag);
+        if (HL_UNLIKELY(!record)) {
+            hl_book_slow(map, block, bytes, requested, call_site, side, is_realloc);
+            return;
+        }
+    }
+    hl_bump(&record->allocated_blocks, 1);
+    hl_bump(&record->allocated_bytes, bytes);
+    hl_bump(&record->requested_bytes, requested);
+    if (is_realloc)
+        hl_bump(&record->reallocs, 1);
+    *entry = hl_entry_make(record->owner, block, shift);
+    hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
+    hl_bump(&slot->flow[side].allocated_bytes, bytes);
+    if (HL_UNLIKELY(requested > slot->longest[side]))
+        slot->longest[side] = requested;
+    if (HL_UNLIKELY(hl_spend(&slot->budget, bytes)))
+        hl_quantum(slot);
+}
+
+/* Books the free of a block whose entry named `owner`. `side` is the caller's. */
+HL_INLINE void hl_unbook(uint32_t owner, uint64_t bytes, uint32_t side)
+{
+    hl_slot *slot = hl_me.slot;
+    hl_private *own = hl_me.own;
+    uint32_t local;
+    if (HL_UNLIKELY(!slot) || HL_UNLIKELY(!(local = own->local[owner]))) {
+        hl_unbook_slow(owner, bytes, side);
+        return;
+    }
+    local--;
+    hl_record *record = own->records[local / HL_RECORDS_PER_PAGE] + local % HL_RECORDS_PER_PAGE;
+    uint32_t owner_side = HL_TAG_SIDE(record->tag);
+    hl_bump(&record->freed_bytes, bytes);
+    hl_bump(&record->freed_blocks, 1);
+    hl_bump(&slot->flow[owner_side].freed_bytes, bytes);
+    if (HL_UNLIKELY(owner_side != side))
+        hl_bump(&slot->crossed_frees, 1);
+    if (HL_UNLIKELY(hl_spend(&slot->budget, bytes)))
+        hl_quantum(slot);
+}
+
+#endif

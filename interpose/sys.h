@@ -1,0 +1,99 @@
+/*
+ * sys.h: system calls without libc, so that errno stays the program's, no
+ * symbol version is imported and nothing of libc is entered from a hook.
+ * Each returns what the kernel returned: a value, or -errno.
+ */
+#ifndef HL_SYS_H
+#define HL_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+static inline long hl_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+#if defined(__x86_64__)
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc #0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+#else
+#error "heapledger's core knows x86_64 and aarch64"
+#endif
+}
+
+#define HL_SYS1(n, a) hl_syscall(n, (long)(a), 0, 0, 0, 0, 0)
+#define HL_SYS2(n, a, b) hl_syscall(n, (long)(a), (long)(b), 0, 0, 0, 0)
+#define HL_SYS3(n, a, b, c) hl_syscall(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define HL_SYS4(n, a, b, c, d) hl_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define HL_SYS5(n, a, b, c, d, e) hl_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+#define HL_SYS6(n, a, b, c, d, e, f) \
+    hl_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+static inline int hl_sys_failed(long result)
+{
+    return result < 0 && result >= -4095;
+}
+
+static inline uint32_t hl_gettid(void)
+{
+    return (uint32_t)HL_SYS1(SYS_gettid, 0);
+}
+
+static inline uint32_t hl_getpid(void)
+{
+    return (uint32_t)HL_SYS1(SYS_getpid, 0);
+}
+
+/* Private zeroed memory that takes no room until it is touched; NULL if refused. */
+void *hl_reserve(size_t bytes);
+void hl_release(void *memory, size_t bytes);
+
+/* Reads a small file whole, up to `room` bytes; the number read, or -errno. */
+long hl_read_file(const char *path, char *into, size_t room);
+
+/* The few string functions the core needs. */
+static inline size_t hl_length(const char *text)
+{
+    size_t length = 0;
+    while (text[length])
+        length++;
+    return length;
+}
+
+static inline void hl_copy_bytes(void *to, const void *from, size_t bytes)
+{
+    unsigned char *t = to;
+    const unsigned char *f = from;
+    for (size_t i = 0; i < bytes; i++)
+        t[i] = f[i];
+}
+
+static inline int hl_same_bytes(const void *one, const void *other, size_t bytes)
+{
+    const unsigned char *a = one, *b = other;
+    for (size_t i = 0; i < bytes; i++)
+        if (a[i] != b[i])
+            return 0;
+    return 1;
+}
+
+#endif
