@@ -221,6 +221,7 @@ fn calloc_is_not_compiled_into_a_call_of_itself() {
         if let Some(name) = line.strip_suffix(">:").and_then(|line| line.split_once('<')) {
             function = name.1;
             seen |= function == "calloc";
+            continue;
         }
         let target = line.split_once('<').map_or("", |(_, target)| target);
         let calls = line.contains("call") || line.contains("jmp") || line.contains("\tb");
@@ -342,6 +343,14 @@ fn a_signal_handler_that_allocates_loses_no_count() {
 #[test]
 fn jumps_out_of_malloc_leave_the_books_open() {
     Case::over_signal_safe_allocator("siglongjmp.c").check();
+}
+
+#[test]
+fn jumps_out_of_the_first_malloc_leave_the_books_open() {
+    let directory = workspace("siglongjmp_cold");
+    let allocator = library("signal_safe_allocator.c").build(&directory);
+    let program = program("siglongjmp.c").linked_with(&allocator).build(&directory);
+    Case::new(&directory, "siglongjmp.c", program).arg("cold").check();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | chooses | |
 //! | --- | --- |
 //! | `in=SYMBOL` | the process that has this call site (default: the root); with `count=N`, N of them |
+//! | `not=SYMBOL` | of these, the one that does not have this call site |
 //! | `exe=NAME` | the process of this program |
 //! | `site=SYMBOL` | the sum of all call sites in this function; spaces are written `_` |
 //! | `library=NAME`, `scope=NAME`, `thread=NAME`, `side=c` | these rows |
@@ -79,8 +80,10 @@ impl Expectation {
     fn choose_processes<'r>(&self, report: &'r Report) -> Vec<&'r Value> {
         let all = report.processes();
         if let Some(symbol) = self.word("in") {
-            let has = |process: &&Value| rows(&process["sites"]).into_iter().any(|site| is_in(site, symbol));
-            return all.into_iter().filter(has).collect();
+            let has = |process: &Value, symbol| rows(&process["sites"]).into_iter().any(|site| is_in(site, symbol));
+            let without = self.word("not");
+            let meant = |process: &&Value| has(process, symbol) && without.is_none_or(|symbol| !has(process, symbol));
+            return all.into_iter().filter(meant).collect();
         }
         if let Some(name) = self.word("exe") {
             let is = |process: &&Value| process["exe"].as_str().is_some_and(|exe| exe.rsplit('/').next() == Some(name));
@@ -114,7 +117,7 @@ impl Expectation {
             if holds { Ok(()) } else { Err(format!("{found}, not {expected},")) }
         };
         match name {
-            "in" | "exe" | "count" | "site" | "library" | "scope" | "thread" | "side" => Ok(()),
+            "in" | "not" | "exe" | "count" | "site" | "library" | "scope" | "thread" | "side" => Ok(()),
             "rows" => compare(self.choose_rows(process).len() as i64),
             "processes" => compare(report.processes().len() as i64),
             "outcome" => match outcome(process) {

@@ -43,5 +43,5 @@ int main(int argc, char **argv)
     }
     int status = 0;
     REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 4);
-    dprintf(1, "in the cage\n");
+    say(1, "in the cage\n");
 }

@@ -40,7 +40,7 @@ SITE void child_alloc(void)
 int main(void)
 {
     before_alloc();
-    dprintf(1, "last words\n");
+    say(1, "last words\n");
     for (int file = 0; file < 1024; file++)
         close(file);
     REQUIRE(open("/dev/null", O_RDWR) == 0 && dup(0) == 1 && dup(0) == 2 && dup(0) == 3);

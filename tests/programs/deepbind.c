@@ -35,5 +35,5 @@ int main(int argc, char **argv)
     }
     main_alloc();
     expect("library=libc.so.6 live_bytes=%lu", live);
-    dprintf(1, "plugin served\n");
+    say(1, "plugin served\n");
 }

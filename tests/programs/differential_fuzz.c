@@ -119,5 +119,5 @@ int main(void)
         learn(at, block, size);
     }
     expect_tally("side=c", &all);
-    dprintf(1, "%016lx\n", digest);
+    say(1, "%016lx\n", digest);
 }

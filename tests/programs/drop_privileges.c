@@ -46,5 +46,5 @@ int main(void)
     }
     int status = 0;
     REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 4);
-    dprintf(1, "nobody\n");
+    say(1, "nobody\n");
 }

@@ -225,5 +225,5 @@ int main(void)
     expect_tally("site=call_valloc", &valloced);
     expect_tally("site=call_pvalloc", &pvalloced);
     expect_tally("library=entry_points", &all);
-    dprintf(1, "every entry point\n");
+    say(1, "every entry point\n");
 }

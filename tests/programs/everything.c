@@ -130,6 +130,6 @@ int main(void)
     REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
     expect_tally("site=worker_alloc", &worked);
     expect_tally("site=handler_alloc", &handled);
-    dprintf(1, "everything\n");
+    say(1, "everything\n");
     _exit(0);
 }

@@ -32,7 +32,7 @@ int main(int argc, char **argv)
         image_two();
     else {
         image_three();
-        dprintf(1, "third image\n");
+        say(1, "third image\n");
         return 3;
     }
     execve("/proc/self/exe", next, environ);

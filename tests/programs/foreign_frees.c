@@ -33,5 +33,5 @@ int main(void)
         block = foreign_realloc(block);
         REQUIRE(block[0] == 'f' && block[499] == 'f');
     }
-    dprintf(1, "freed\n");
+    say(1, "freed\n");
 }

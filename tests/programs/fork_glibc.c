@@ -4,7 +4,8 @@
  *
  * expect: outcome=exit:0 processes=6
  * expect: site=main_alloc allocated_blocks=500 freed_blocks=0 live_blocks=500 live_bytes=500*u(50)
- * expect: in=generation_1 site=main_alloc allocated_blocks=500 freed_blocks=10 live_blocks=490 live_bytes=490*u(50) count=5
+ * expect: in=generation_1 not=generation_2 site=main_alloc allocated_blocks=500 freed_blocks=10 live_blocks=490 live_bytes=490*u(50)
+ * expect: in=generation_1 not=generation_2 outcome=exit:1
  * expect: in=generation_5 site=main_alloc allocated_blocks=460 freed_blocks=10 live_blocks=450 live_bytes=450*u(50)
  * expect: in=generation_5 site=generation_1 allocated_blocks=20 live_blocks=20 live_bytes=20*u(24)
  * expect: in=generation_5 site=generation_5 allocated_blocks=20 live_blocks=20 live_bytes=20*u(24)
@@ -75,5 +76,5 @@ int main(void)
     atomic_store(&stop, 1);
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    dprintf(1, "five generations\n");
+    say(1, "five generations\n");
 }

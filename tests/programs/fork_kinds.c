@@ -131,5 +131,5 @@ int main(int argc, char **argv)
     atomic_store(&stop, 1);
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    dprintf(1, "four children\n");
+    say(1, "four children\n");
 }

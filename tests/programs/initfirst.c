@@ -13,5 +13,5 @@ extern int initfirst_blocks(void);
 
 int main(void)
 {
-    dprintf(1, "%d blocks\n", initfirst_blocks());
+    say(1, "%d blocks\n", initfirst_blocks());
 }

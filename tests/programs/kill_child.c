@@ -37,5 +37,5 @@ int main(void)
     int status = 0;
     kill(pid, SIGKILL);
     REQUIRE(waitpid(pid, &status, 0) == pid && WTERMSIG(status) == SIGKILL);
-    dprintf(1, "child killed\n");
+    say(1, "child killed\n");
 }

@@ -23,6 +23,6 @@ int main(void)
         for (int j = 0; j < 5; j++)
             library_take();
     }
-    dprintf(1, "6000 blocks\n");
+    say(1, "6000 blocks\n");
     kill(getpid(), SIGKILL);
 }

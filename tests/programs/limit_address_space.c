@@ -47,5 +47,5 @@ int main(void)
         REQUIRE(pthread_create(&thread, &attributes, thread_alloc, NULL) == 0);
         pthread_join(thread, NULL);
     }
-    dprintf(1, "enough room\n");
+    say(1, "enough room\n");
 }

@@ -46,5 +46,5 @@ int main(void)
     }
     int status = 0;
     REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 6);
-    dprintf(1, "no file grew\n");
+    say(1, "no file grew\n");
 }

@@ -33,5 +33,5 @@ int main(void)
         REQUIRE(pthread_create(&thread, &attributes, cramped, NULL) == 0);
         REQUIRE(pthread_join(thread, NULL) == 0);
     }
-    dprintf(1, "8 threads\n");
+    say(1, "8 threads\n");
 }

@@ -36,5 +36,5 @@ int main(void)
         threads[i] = start_thread(body, NULL);
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    dprintf(1, "16 threads\n");
+    say(1, "16 threads\n");
 }

@@ -74,5 +74,5 @@ int main(void)
     expect_tally("site=take", &taken);
     expect_tally("site=take_aligned", &aligned);
     expect_tally("site=grow", &grown);
-    dprintf(1, "%lu blocks\n", taken.allocated_blocks);
+    say(1, "%lu blocks\n", taken.allocated_blocks);
 }

@@ -12,7 +12,7 @@ static void serve(const char *name)
 {
     void *plugin = dlopen(name, RTLD_NOW);
     if (plugin == NULL)
-        dprintf(1, "%s\n", dlerror());
+        say(1, "%s\n", dlerror());
     REQUIRE(plugin != NULL);
     ((void (*)(void))dlsym(plugin, "plugin_work"))();
 }
@@ -21,5 +21,5 @@ int main(void)
 {
     serve("$ORIGIN/plugins/liborigin_by_path.so");
     serve("liborigin_by_name.so");
-    dprintf(1, "two plugins\n");
+    say(1, "two plugins\n");
 }

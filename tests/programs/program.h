@@ -45,11 +45,23 @@ static inline size_t any(size_t size)
     return size;
 }
 
+/* printf to a descriptor that allocates nothing: glibc's dprintf takes a buffer. */
+__attribute__((format(printf, 2, 3))) static inline void say(int file, const char *format, ...)
+{
+    char text[1024];
+    va_list values;
+    va_start(values, format);
+    int length = vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    if (length < 0 || (size_t)length >= sizeof text || write(file, text, (size_t)length) != length)
+        _exit(98);
+}
+
 /* Ends the program with a message: it misbehaved, whatever the ledger says. */
 #define REQUIRE(condition)                                                           \
     do {                                                                             \
         if (!(condition)) {                                                          \
-            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);       \
+            say(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);           \
             _exit(99);                                                               \
         }                                                                            \
     } while (0)

@@ -48,5 +48,5 @@ int main(void)
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     expect_tally("site=churn_realloc", &churned);
-    dprintf(1, "%lu reallocs\n", churned.allocated_blocks);
+    say(1, "%lu reallocs\n", churned.allocated_blocks);
 }

@@ -51,5 +51,5 @@ int main(void)
     }
     while (atomic_load(&calls) < 400)
         sched_yield();
-    dprintf(1, "%d calls\n", calls);
+    say(1, "%d calls\n", calls);
 }

@@ -33,5 +33,5 @@ int main(void)
         for (int i = 0; i < 8; i++)
             pthread_join(threads[i], NULL);
     }
-    dprintf(1, "10000 threads\n");
+    say(1, "10000 threads\n");
 }

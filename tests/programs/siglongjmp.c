@@ -1,7 +1,7 @@
 /*
  * Item 18. A handler jumps out of malloc and free two thousand times. What was
- * in flight may be lost; the books stay open afterwards. Runs over the
- * signal-safe allocator.
+ * in flight may be lost; the books stay open afterwards. Told `cold`, it jumps
+ * out of the very first malloc as well. Runs over the signal-safe allocator.
  *
  * expect: outcome=exit:0 processes=1
  * expect: site=after_jumps allocated_blocks=1000 freed_blocks=500 live_blocks=500 live_bytes=500*64
@@ -40,8 +40,11 @@ SITE void *interrupted_alloc(size_t size)
 AFTER(after_jumps)
 AFTER(thread_after_jumps)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    int cold = argc == 2 && strcmp(argv[1], "cold") == 0;
+    if (!cold)
+        free(interrupted_alloc(40));
     struct sigaction action = { .sa_handler = handler };
     struct itimerval often = { .it_interval = { .tv_usec = 30 }, .it_value = { .tv_usec = 30 } }, never = { 0 };
     sigaction(SIGALRM, &action, NULL);
@@ -55,5 +58,5 @@ int main(void)
     setitimer(ITIMER_REAL, &never, NULL);
     after_jumps(NULL);
     pthread_join(start_thread(thread_after_jumps, NULL), NULL);
-    dprintf(1, "%d jumps\n", jumps);
+    say(1, "%d jumps\n", jumps);
 }

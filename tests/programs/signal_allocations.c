@@ -56,5 +56,5 @@ int main(void)
     setitimer(ITIMER_REAL, &never, NULL);
     expect_tally("site=handler_alloc", &handled);
     expect_tally("site=interrupted_alloc", &interrupted);
-    dprintf(1, "%d in the handler\n", done);
+    say(1, "%d in the handler\n", done);
 }

@@ -40,5 +40,5 @@ int main(void)
     }
     if (free_by_size != NULL)
         free_by_size(NULL, 120);
-    dprintf(1, "freed\n");
+    say(1, "freed\n");
 }

@@ -10,5 +10,5 @@ int main(void)
     for (int i = 0; i < 100; i++)
         opaque(malloc(24));
     nanosleep(&moment, NULL);
-    dprintf(1, "child\n");
+    say(1, "child\n");
 }

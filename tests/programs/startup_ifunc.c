@@ -22,5 +22,5 @@ SITE void main_alloc(void)
 int main(void)
 {
     main_alloc();
-    dprintf(1, "picked %d\n", picked_at_relocation());
+    say(1, "picked %d\n", picked_at_relocation());
 }

@@ -34,5 +34,5 @@ int main(int argc, char **argv)
     main_alloc();
     run(argv[1], nothing);
     run(argv[2], environ);
-    dprintf(1, "two children\n");
+    say(1, "two children\n");
 }

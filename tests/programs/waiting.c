@@ -15,9 +15,9 @@ SITE void waiting_alloc(void)
 int main(void)
 {
     waiting_alloc();
-    dprintf(1, "ready %d\n", (int)getpid());
+    say(1, "ready %d\n", (int)getpid());
     char byte;
     while (read(0, &byte, 1) > 0)
         ;
-    dprintf(1, "done\n");
+    say(1, "done\n");
 }
