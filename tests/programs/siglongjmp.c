@@ -12,14 +12,12 @@
 #include <setjmp.h>
 
 static sigjmp_buf back;
-static volatile sig_atomic_t armed;
 static volatile int jumps;
 
 static void handler(int signal)
 {
     (void)signal;
-    if (armed)
-        siglongjmp(back, 1);
+    siglongjmp(back, 1);
 }
 
 SITE void *interrupted_alloc(size_t size)
@@ -46,16 +44,16 @@ int main(int argc, char **argv)
     if (!cold)
         free(interrupted_alloc(40));
     struct sigaction action = { .sa_handler = handler };
-    struct itimerval often = { .it_interval = { .tv_usec = 30 }, .it_value = { .tv_usec = 30 } }, never = { 0 };
+    struct itimerval once = { .it_value = { .tv_usec = 30 } };
     sigaction(SIGALRM, &action, NULL);
     if (sigsetjmp(back, 1) != 0)
         jumps++;
-    else
-        setitimer(ITIMER_REAL, &often, NULL);
-    armed = jumps < 2000;
-    while (armed)
-        free(interrupted_alloc(40));
-    setitimer(ITIMER_REAL, &never, NULL);
+    if (jumps < 2000) {
+        /* Each jump sets the next alarm, so that no handler is interrupted by one. */
+        setitimer(ITIMER_REAL, &once, NULL);
+        for (;;)
+            free(interrupted_alloc(40));
+    }
     after_jumps(NULL);
     pthread_join(start_thread(thread_after_jumps, NULL), NULL);
     say(1, "%d jumps\n", jumps);
