@@ -88,7 +88,11 @@ fn a_program_of_another_word_size_ends_with_126() {
     let directory = workspace("word_size");
     let small = small_program(&directory);
     let recording = directory.join("r.hlr");
-    let narrow = patched(&small, "narrow", |bytes| bytes[4] = 1);
+    // An ELF file of 32 bits for ARM; x86 kernels run what only the class byte is wrong in.
+    let narrow = patched(&small, "narrow", |bytes| {
+        bytes[4] = 1;
+        bytes[18..20].copy_from_slice(&[40, 0]);
+    });
     let output = record(&recording, &[text(&narrow)]);
     assert_eq!(output.code(), 126, "{output:?}");
     assert!(output.error.contains("narrow") && output.error.contains("word size"), "{output:?}");
@@ -350,7 +354,7 @@ fn a_newer_layout_is_named() {
 fn assert_survives(damaged: &Path, what: &str) -> Option<Report> {
     let output = report(damaged);
     match output.code() {
-        0 => Some(Report::read(damaged).unwrap_or_else(|error| panic!("{what}: {error}"))),
+        0 => Some(Report::parse(&output.text).unwrap_or_else(|error| panic!("{what}: {error}"))),
         1 => {
             assert_one_line(&output, &[text(damaged)]);
             None
@@ -364,7 +368,7 @@ fn a_recording_cut_short_gives_what_it_still_holds() {
     let directory = workspace("truncated");
     let bytes = good_recording(&directory);
     let damaged = directory.join("cut.hlr");
-    let mut cuts: Vec<usize> = (1..20).map(|part| bytes.len() * part / 20).collect();
+    let mut cuts: Vec<usize> = (1..8).map(|part| bytes.len() * part / 8).collect();
     cuts.extend([1, 7, 8, 11, 12, 13, 20, 21, 22, bytes.len() - 1]);
     for cut in cuts {
         fs::write(&damaged, &bytes[..cut]).unwrap();
@@ -381,9 +385,9 @@ fn a_recording_with_flipped_bits_is_survived() {
     let directory = workspace("flipped");
     let bytes = good_recording(&directory);
     let damaged = directory.join("flipped.hlr");
-    for step in 0..60 {
+    for step in 0..16 {
         let mut copy = bytes.clone();
-        let at = bytes.len() * step / 60;
+        let at = bytes.len() * step / 16;
         copy[at] ^= 1 << (step % 8);
         fs::write(&damaged, copy).unwrap();
         assert_survives(&damaged, &format!("bit {} of byte {at}", step % 8));
@@ -401,10 +405,10 @@ fn a_hostile_ledger_is_survived() {
     let mut bytes = vec![0u8; 256 << 10];
     let read = File::open(&ledger).unwrap().read(&mut bytes).unwrap();
     bytes.truncate(read);
-    for step in 0..60usize {
+    for step in 0..16usize {
         let mut copy = bytes.clone();
         // Beyond the magic, the first pages: counts, references, page numbers.
-        let at = 24 + step * 67 % 8000;
+        let at = 24 + step * 523 % 8000;
         copy[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, if step % 2 == 0 { 0x7f } else { 0xff }]);
         fs::write(&ledger, copy).unwrap();
         assert_survives(&ledgers, &format!("ledger with {at} overwritten"));

@@ -30,7 +30,12 @@ impl Report {
         if output.code() != 0 {
             return Err(format!("report failed with {}: {}", output.code(), output.error));
         }
-        let json: Value = serde_json::from_str(&output.text).map_err(|error| format!("{error} in {}", output.text))?;
+        Report::parse(&output.text)
+    }
+
+    /// Takes what `report --format json` has printed.
+    pub fn parse(text: &str) -> Result<Report, String> {
+        let json: Value = serde_json::from_str(text).map_err(|error| format!("{error} in {text}"))?;
         if json["schema"] != "heapledger.report/1" {
             return Err(format!("schema {}", json["schema"]));
         }
