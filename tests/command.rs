@@ -1,6 +1,10 @@
 //! Bad input to the command: one clear line, the right exit code, the program
 //! still runs where it can, and nothing recorded before is lost.
-#![cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 mod common;
 
@@ -15,11 +19,18 @@ use common::{Output, has_tool, heapledger, is_root, program, run, workspace};
 
 /// Runs `heapledger run -q -o REC -- ...`.
 fn record(recording: &Path, command: &[&str]) -> Output {
-    run(heapledger().args(["run", "-q", "-o"]).arg(recording).arg("--").args(command))
+    run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(recording)
+        .arg("--")
+        .args(command))
 }
 
 fn report(recording: &Path) -> Output {
-    run(heapledger().arg("report").arg(recording).args(["--format", "json"]))
+    run(heapledger()
+        .arg("report")
+        .arg(recording)
+        .args(["--format", "json"]))
 }
 
 /// One line on standard error, from us, that holds these words.
@@ -33,7 +44,11 @@ fn assert_one_line(output: &Output, words: &[&str]) {
 
 /// A refusal: nothing on standard output, one line on standard error, this code.
 fn assert_refused(output: &Output, code: i32, words: &[&str]) {
-    assert_eq!((output.code(), output.text.as_str()), (code, ""), "{output:?}");
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (code, ""),
+        "{output:?}"
+    );
     assert_one_line(output, words);
 }
 
@@ -66,8 +81,16 @@ fn patched(program: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Pat
 fn a_program_that_is_not_found_ends_with_127() {
     let directory = workspace("not_found");
     let recording = directory.join("r.hlr");
-    assert_refused(&record(&recording, &["no-such-program-anywhere"]), 127, &["no-such-program-anywhere"]);
-    assert_refused(&record(&recording, &["./no/such/program"]), 127, &["./no/such/program"]);
+    assert_refused(
+        &record(&recording, &["no-such-program-anywhere"]),
+        127,
+        &["no-such-program-anywhere"],
+    );
+    assert_refused(
+        &record(&recording, &["./no/such/program"]),
+        127,
+        &["./no/such/program"],
+    );
     assert!(!recording.exists());
 }
 
@@ -79,7 +102,11 @@ fn a_program_that_cannot_be_executed_ends_with_126() {
     fs::write(&file, "just text\n").unwrap();
     make_executable(&file, 0o644);
     assert_refused(&record(&recording, &[text(&file)]), 126, &[text(&file)]);
-    assert_refused(&record(&recording, &[text(&directory)]), 126, &[text(&directory)]);
+    assert_refused(
+        &record(&recording, &[text(&directory)]),
+        126,
+        &[text(&directory)],
+    );
     assert!(!recording.exists());
 }
 
@@ -95,8 +122,17 @@ fn a_program_of_another_word_size_ends_with_126() {
     });
     let output = record(&recording, &[text(&narrow)]);
     assert_eq!(output.code(), 126, "{output:?}");
-    assert!(output.error.contains("narrow") && output.error.contains("word size"), "{output:?}");
-    assert!(output.error.lines().all(|line| line.starts_with("heapledger: ")), "{output:?}");
+    assert!(
+        output.error.contains("narrow") && output.error.contains("word size"),
+        "{output:?}"
+    );
+    assert!(
+        output
+            .error
+            .lines()
+            .all(|line| line.starts_with("heapledger: ")),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -105,34 +141,63 @@ fn a_program_for_musl_is_named_as_such() {
     let small = small_program(&directory);
     let interpreter = b"/lib/ld-musl-none.so.1\0";
     let musl = patched(&small, "musl", |bytes| {
-        let known: &[u8] = if cfg!(target_arch = "x86_64") { b"/lib64/ld-linux-x86-64.so.2" } else { b"/lib/ld-linux-aarch64.so.1" };
-        let at = bytes.windows(known.len()).position(|window| window == known).expect("the program has an interpreter");
+        let known: &[u8] = if cfg!(target_arch = "x86_64") {
+            b"/lib64/ld-linux-x86-64.so.2"
+        } else {
+            b"/lib/ld-linux-aarch64.so.1"
+        };
+        let at = bytes
+            .windows(known.len())
+            .position(|window| window == known)
+            .expect("the program has an interpreter");
         bytes[at..at + interpreter.len()].copy_from_slice(interpreter);
     });
     // Its loader is not there either, so it cannot start; bare it is not found.
     let output = record(&directory.join("r.hlr"), &[text(&musl)]);
     assert_eq!(output.code(), 127, "{output:?}");
     assert!(output.error.contains("musl"), "{output:?}");
-    assert!(output.error.lines().all(|line| line.starts_with("heapledger: ")), "{output:?}");
+    assert!(
+        output
+            .error
+            .lines()
+            .all(|line| line.starts_with("heapledger: ")),
+        "{output:?}"
+    );
 }
 
 /// The program runs as it would bare; that it has no books is said before and in the report.
 fn assert_runs_untracked(recording: &Path, program: &Path, reason: &str) {
     let bare = run(&mut Command::new(program));
     let output = record(recording, &[text(program)]);
-    assert_eq!((output.code(), &output.text), (bare.code(), &bare.text), "{output:?}");
+    assert_eq!(
+        (output.code(), &output.text),
+        (bare.code(), &bare.text),
+        "{output:?}"
+    );
     assert_one_line(&output, &[text(program), reason]);
     let report = Report::read(recording).unwrap();
     assert_eq!(report.processes().len(), 1, "{report}");
     assert_eq!(report.root()["tracked"], false, "{report}");
-    assert!(report.root()["untracked_reason"].as_str().is_some_and(|said| said.contains(reason)), "{report}");
-    assert_eq!(report.root()["outcome"]["exit_code"], bare.code(), "{report}");
+    assert!(
+        report.root()["untracked_reason"]
+            .as_str()
+            .is_some_and(|said| said.contains(reason)),
+        "{report}"
+    );
+    assert_eq!(
+        report.root()["outcome"]["exit_code"],
+        bare.code(),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_static_program_runs_untracked_and_is_said_to() {
     let directory = workspace("static");
-    let program = program("small_child.c").called("fixed").flags(["-static"]).build(&directory);
+    let program = program("small_child.c")
+        .called("fixed")
+        .flags(["-static"])
+        .build(&directory);
     assert_runs_untracked(&directory.join("r.hlr"), &program, "static");
 }
 
@@ -184,7 +249,10 @@ fn a_script_is_tracked_through_its_interpreter() {
 fn a_command_is_asked_for() {
     let output = run(heapledger().arg("run"));
     assert_eq!(output.code(), 125, "{output:?}");
-    assert!(!output.error.is_empty() && output.text.is_empty(), "{output:?}");
+    assert!(
+        !output.error.is_empty() && output.text.is_empty(),
+        "{output:?}"
+    );
 }
 
 // Options
@@ -194,11 +262,17 @@ fn modes_with_stacks_are_refused_in_one_line() {
     let directory = workspace("modes");
     let recording = directory.join("r.hlr");
     for mode in ["sample", "full"] {
-        let output = run(heapledger().args(["run", "--mode", mode, "-o"]).arg(&recording).args(["--", "true"]));
+        let output = run(heapledger()
+            .args(["run", "--mode", mode, "-o"])
+            .arg(&recording)
+            .args(["--", "true"]));
         assert_refused(&output, 125, &[mode, "count"]);
         assert!(!recording.exists());
     }
-    let output = run(heapledger().args(["run", "--mode", "count", "-q", "-o"]).arg(&recording).args(["--", "true"]));
+    let output = run(heapledger()
+        .args(["run", "--mode", "count", "-q", "-o"])
+        .arg(&recording)
+        .args(["--", "true"]));
     assert_eq!(output.code(), 0, "{output:?}");
     assert!(recording.exists());
 }
@@ -206,13 +280,25 @@ fn modes_with_stacks_are_refused_in_one_line() {
 #[test]
 fn unknown_options_end_run_with_125_and_report_with_2() {
     let output = run(heapledger().args(["run", "--no-such-option", "--", "true"]));
-    assert!(output.code() == 125 && output.error.contains("--no-such-option"), "{output:?}");
+    assert!(
+        output.code() == 125 && output.error.contains("--no-such-option"),
+        "{output:?}"
+    );
     let output = run(heapledger().args(["run", "--mode", "everything", "--", "true"]));
-    assert!(output.code() == 125 && output.error.contains("everything"), "{output:?}");
+    assert!(
+        output.code() == 125 && output.error.contains("everything"),
+        "{output:?}"
+    );
     let output = run(heapledger().args(["report", "--format", "papyrus", "x"]));
-    assert!(output.code() == 2 && output.error.contains("papyrus"), "{output:?}");
+    assert!(
+        output.code() == 2 && output.error.contains("papyrus"),
+        "{output:?}"
+    );
     let output = run(heapledger().arg("no-such-command"));
-    assert!(output.code() == 2 && output.error.contains("no-such-command"), "{output:?}");
+    assert!(
+        output.code() == 2 && output.error.contains("no-such-command"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -229,8 +315,15 @@ fn help_is_output_and_shows_examples_first() {
 #[test]
 fn the_programs_own_options_are_its_own() {
     let directory = workspace("own_options");
-    let output = record(&directory.join("r.hlr"), &["echo", "-o", "--quiet", "--", "--help"]);
-    assert_eq!((output.code(), output.text.as_str()), (0, "-o --quiet -- --help\n"), "{output:?}");
+    let output = record(
+        &directory.join("r.hlr"),
+        &["echo", "-o", "--quiet", "--", "--help"],
+    );
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "-o --quiet -- --help\n"),
+        "{output:?}"
+    );
 }
 
 // Outputs
@@ -240,9 +333,17 @@ fn an_output_that_cannot_be_written_is_found_before_the_program_starts() {
     let directory = workspace("output");
     let started = directory.join("started");
     let touch = ["touch", text(&started)];
-    for output_file in [directory.join("no/such/directory/r.hlr"), directory.clone(), started.join("below-a-file")] {
+    for output_file in [
+        directory.join("no/such/directory/r.hlr"),
+        directory.clone(),
+        started.join("below-a-file"),
+    ] {
         assert_refused(&record(&output_file, &touch), 125, &[text(&output_file)]);
-        assert!(!started.exists(), "started in spite of {}", output_file.display());
+        assert!(
+            !started.exists(),
+            "started in spite of {}",
+            output_file.display()
+        );
     }
 }
 
@@ -253,8 +354,16 @@ fn a_full_file_system_is_found_before_the_program_starts() {
     let directory = workspace(test);
     let place = directory.join("place");
     fs::create_dir(&place).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&place).stderr(Stdio::null()).status();
-    needs!(test, mounted.is_ok_and(|status| status.success()), "the right to mount");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&place)
+        .stderr(Stdio::null())
+        .status();
+    needs!(
+        test,
+        mounted.is_ok_and(|status| status.success()),
+        "the right to mount"
+    );
     let _ = fs::write(place.join("filler"), vec![0u8; 65536]);
     let started = directory.join("started");
     let output = record(&place.join("r.hlr"), &["touch", text(&started)]);
@@ -271,11 +380,16 @@ fn nothing_recorded_before_is_lost() {
     assert_eq!(record(&recording, &["sh", "-c", "exit 3"]).code(), 3);
     let first = fs::read(&recording).unwrap();
     // What cannot be started takes nothing away.
-    assert_eq!(record(&recording, &["no-such-program-anywhere"]).code(), 127);
+    assert_eq!(
+        record(&recording, &["no-such-program-anywhere"]).code(),
+        127
+    );
     assert!(fs::read(&recording).unwrap() == first);
     // What can, sets the earlier recording aside.
     assert_eq!(record(&recording, &["sh", "-c", "exit 4"]).code(), 4);
-    let kept = fs::read_dir(&directory).unwrap().any(|entry| fs::read(entry.unwrap().path()).unwrap() == first);
+    let kept = fs::read_dir(&directory)
+        .unwrap()
+        .any(|entry| fs::read(entry.unwrap().path()).unwrap() == first);
     assert!(kept, "the earlier recording is gone");
 }
 
@@ -301,8 +415,17 @@ fn output_to_a_closed_pipe_ends_with_0() {
             .unwrap();
         drop(child.stdout.take());
         let mut error = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-        assert_eq!((child.wait().unwrap().code(), error.as_str()), (Some(0), ""), "{format}");
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut error)
+            .unwrap();
+        assert_eq!(
+            (child.wait().unwrap().code(), error.as_str()),
+            (Some(0), ""),
+            "{format}"
+        );
     }
 }
 
@@ -315,28 +438,52 @@ fn a_recording_that_is_no_recording_is_refused() {
     assert_refused(&report(&missing), 1, &[text(&missing)]);
     let empty = directory.join("empty.hlr");
     fs::write(&empty, "").unwrap();
-    assert_refused(&report(&empty), 1, &[text(&empty), "not a heapledger recording"]);
+    assert_refused(
+        &report(&empty),
+        1,
+        &[text(&empty), "not a heapledger recording"],
+    );
     let prose = directory.join("prose.hlr");
     fs::write(&prose, "It was a bright cold day in April.\n".repeat(100)).unwrap();
-    assert_refused(&report(&prose), 1, &[text(&prose), "not a heapledger recording"]);
+    assert_refused(
+        &report(&prose),
+        1,
+        &[text(&prose), "not a heapledger recording"],
+    );
     let mut noise = vec![0u8; 100_000];
-    File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
+    File::open("/dev/urandom")
+        .unwrap()
+        .read_exact(&mut noise)
+        .unwrap();
     let random = directory.join("random.hlr");
     fs::write(&random, &noise).unwrap();
-    assert_refused(&report(&random), 1, &[text(&random), "not a heapledger recording"]);
+    assert_refused(
+        &report(&random),
+        1,
+        &[text(&random), "not a heapledger recording"],
+    );
     let no_ledgers = directory.join("nothing-here");
     fs::create_dir(&no_ledgers).unwrap();
     assert_refused(&report(&no_ledgers), 1, &[text(&no_ledgers)]);
     assert_refused(&report(Path::new("/dev/null")), 1, &["/dev/null"]);
     let pipe = directory.join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_refused(&report(&pipe), 1, &[text(&pipe)]);
 }
 
 /// A good recording to damage.
 fn good_recording(directory: &Path) -> Vec<u8> {
     let recording = directory.join("good.hlr");
-    assert_eq!(record(&recording, &["sh", "-c", "ls / > /dev/null; exit 3"]).code(), 3);
+    assert_eq!(
+        record(&recording, &["sh", "-c", "ls / > /dev/null; exit 3"]).code(),
+        3
+    );
     fs::read(recording).unwrap()
 }
 
@@ -373,7 +520,10 @@ fn a_recording_cut_short_gives_what_it_still_holds() {
     for cut in cuts {
         fs::write(&damaged, &bytes[..cut]).unwrap();
         let report = assert_survives(&damaged, &format!("{cut} of {} bytes", bytes.len()));
-        assert!(report.is_some() || cut < bytes.len() - 1, "one byte short loses everything");
+        assert!(
+            report.is_some() || cut < bytes.len() - 1,
+            "one byte short loses everything"
+        );
         if let Some(report) = report {
             assert_eq!(report.violations(), Vec::<String>::new(), "cut at {cut}");
         }
@@ -399,9 +549,17 @@ fn a_hostile_ledger_is_survived() {
     let directory = workspace("hostile_ledger");
     let ledgers = directory.join("ledgers");
     fs::create_dir(&ledgers).unwrap();
-    let output = run(Command::new("ls").arg("/").env("LD_PRELOAD", common::preload_library()).env("HEAPLEDGER_DIR", &ledgers));
+    let output = run(Command::new("ls")
+        .arg("/")
+        .env("LD_PRELOAD", common::preload_library())
+        .env("HEAPLEDGER_DIR", &ledgers));
     assert_eq!(output.code(), 0, "{output:?}");
-    let ledger = fs::read_dir(&ledgers).unwrap().next().expect("ls leaves a ledger").unwrap().path();
+    let ledger = fs::read_dir(&ledgers)
+        .unwrap()
+        .next()
+        .expect("ls leaves a ledger")
+        .unwrap()
+        .path();
     let mut bytes = vec![0u8; 256 << 10];
     let read = File::open(&ledger).unwrap().read(&mut bytes).unwrap();
     bytes.truncate(read);
@@ -409,7 +567,12 @@ fn a_hostile_ledger_is_survived() {
         let mut copy = bytes.clone();
         // Beyond the magic, the first pages: counts, references, page numbers.
         let at = 24 + step * 523 % 8000;
-        copy[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, if step % 2 == 0 { 0x7f } else { 0xff }]);
+        copy[at..at + 4].copy_from_slice(&[
+            0xff,
+            0xff,
+            0xff,
+            if step % 2 == 0 { 0x7f } else { 0xff },
+        ]);
         fs::write(&ledger, copy).unwrap();
         assert_survives(&ledgers, &format!("ledger with {at} overwritten"));
     }
@@ -425,7 +588,13 @@ fn a_hostile_ledger_is_survived() {
 fn no_home_and_no_temporary_directory_are_survived() {
     let directory = workspace("homeless");
     let recording = directory.join("r.hlr");
-    let names = ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"];
+    let names = [
+        "HOME",
+        "TMPDIR",
+        "XDG_CACHE_HOME",
+        "XDG_RUNTIME_DIR",
+        "XDG_DATA_HOME",
+    ];
     let settings: [Option<&str>; 4] = [None, Some(""), Some("/no/such/directory"), Some("/proc")];
     for setting in settings {
         let mut command = heapledger();
@@ -435,8 +604,14 @@ fn no_home_and_no_temporary_directory_are_survived() {
                 None => command.env_remove(name),
             };
         }
-        let output = run(command.args(["run", "-q", "-o"]).arg(&recording).args(["--", "sh", "-c", "exit 3"]));
-        assert!(output.code() == 3 && output.error.is_empty(), "{setting:?}: {output:?}");
+        let output = run(command
+            .args(["run", "-q", "-o"])
+            .arg(&recording)
+            .args(["--", "sh", "-c", "exit 3"]));
+        assert!(
+            output.code() == 3 && output.error.is_empty(),
+            "{setting:?}: {output:?}"
+        );
         let report = Report::read(&recording).unwrap();
         assert_eq!(report.root()["tracked"], true, "{setting:?}: {report}");
     }
@@ -444,7 +619,11 @@ fn no_home_and_no_temporary_directory_are_survived() {
 
 #[test]
 fn an_unreadable_home_is_survived() {
-    needs!("unreadable_home", is_root() && has_tool("setpriv"), "root with setpriv");
+    needs!(
+        "unreadable_home",
+        is_root() && has_tool("setpriv"),
+        "root with setpriv"
+    );
     let directory = workspace("unreadable_home");
     let home = directory.join("home");
     fs::create_dir(&home).unwrap();
@@ -455,8 +634,13 @@ fn an_unreadable_home_is_survived() {
     let recording = open.join("r.hlr");
     // Root reads everything, so that this has to be somebody else.
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(heapledger().get_program());
-    command.args(["run", "-q", "-o"]).arg(&recording).args(["--", "sh", "-c", "exit 3"]);
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(heapledger().get_program());
+    command
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .args(["--", "sh", "-c", "exit 3"]);
     for name in ["HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
         command.env(name, &home);
     }
@@ -473,13 +657,20 @@ fn a_directory_of_ledgers_that_is_not_there_leaves_the_program_untracked() {
     let output = run(Command::new(&small)
         .env("LD_PRELOAD", common::preload_library())
         .env("HEAPLEDGER_DIR", directory.join("not/there")));
-    assert_eq!((output.code(), output.text.as_str(), output.error.as_str()), (0, "child\n", ""));
+    assert_eq!(
+        (output.code(), output.text.as_str(), output.error.as_str()),
+        (0, "child\n", "")
+    );
 }
 
 #[test]
 fn a_tiny_dev_shm_is_survived() {
     let test = "tiny_dev_shm";
-    needs!(test, is_root() && has_tool("unshare") && has_tool("mount"), "the right to mount in a namespace of its own");
+    needs!(
+        test,
+        is_root() && has_tool("unshare") && has_tool("mount"),
+        "the right to mount in a namespace of its own"
+    );
     let directory = workspace(test);
     let recording = directory.join("r.hlr");
     for size in ["4k", "64k", "1m"] {
@@ -488,12 +679,22 @@ fn a_tiny_dev_shm_is_survived() {
             text(Path::new(heapledger().get_program())),
             text(&recording)
         );
-        let output = run(Command::new("unshare").args(["--mount", "--propagation", "private", "sh", "-c", &script]));
+        let output = run(Command::new("unshare").args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            &script,
+        ]));
         assert_eq!(output.code(), 3, "{size}: {output:?}");
         let report = Report::read(&recording).unwrap();
         assert_eq!(report.violations(), Vec::<String>::new(), "{size}");
         if report.root()["tracked"] == false {
-            assert!(report.root()["untracked_reason"].is_string(), "{size}: {report}");
+            assert!(
+                report.root()["untracked_reason"].is_string(),
+                "{size}: {report}"
+            );
             assert_one_line(&output, &[]);
         }
     }

@@ -1,6 +1,10 @@
 //! The programs that prove the C side, by the items of the design's list. Each
 //! runs bare and recorded: same output, same exit code, exact sums.
-#![cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 mod common;
 
@@ -13,7 +17,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::report::Report;
 use common::{
-    Case, assert_same, find_library, has_tool, heapledger, is_root, library, preload_library, program, run, workspace,
+    Case, assert_same, find_library, has_tool, heapledger, is_root, library, preload_library,
+    program, run, workspace,
 };
 
 // 1 to 10: start-up and linking
@@ -22,7 +27,9 @@ use common::{
 fn allocations_of_an_ifunc_resolver_and_a_library_constructor_are_counted() {
     let directory = workspace("startup_ifunc");
     let dependency = library("startup_ifunc_library.c").build(&directory);
-    let program = program("startup_ifunc.c").linked_with(&dependency).build(&directory);
+    let program = program("startup_ifunc.c")
+        .linked_with(&dependency)
+        .build(&directory);
     Case::new(&directory, "startup_ifunc.c", program).check();
 }
 
@@ -31,16 +38,24 @@ fn a_second_preload_of_the_users_changes_nothing() {
     let directory = workspace("second_preload");
     let dependency = library("startup_ifunc_library.c").build(&directory);
     let second = library("second_preload.c").build(&directory);
-    let program = program("startup_ifunc.c").linked_with(&dependency).build(&directory);
+    let program = program("startup_ifunc.c")
+        .linked_with(&dependency)
+        .build(&directory);
     // The user's preload comes after ours, so that the calls reach us first.
-    Case::new(&directory, "startup_ifunc.c", program).env("LD_PRELOAD", second).check();
+    Case::new(&directory, "startup_ifunc.c", program)
+        .env("LD_PRELOAD", second)
+        .check();
 }
 
 #[test]
 fn a_resolver_may_allocate_before_the_preload_itself_is_relocated() {
     let directory = workspace("startup_ifunc_self");
-    let dependency = library("startup_ifunc_library.c").flags(["-DSELF_REFERENCE", "-Wl,-z,now"]).build(&directory);
-    let program = program("startup_ifunc.c").linked_with(&dependency).build(&directory);
+    let dependency = library("startup_ifunc_library.c")
+        .flags(["-DSELF_REFERENCE", "-Wl,-z,now"])
+        .build(&directory);
+    let program = program("startup_ifunc.c")
+        .linked_with(&dependency)
+        .build(&directory);
     let case = Case::new(&directory, "startup_ifunc.c", program);
     let bare = case.run_bare();
     let (recorded, report) = case.run_recorded(&[]);
@@ -51,21 +66,32 @@ fn a_resolver_may_allocate_before_the_preload_itself_is_relocated() {
 #[test]
 fn an_initfirst_library_is_counted() {
     let directory = workspace("initfirst");
-    let dependency = library("initfirst_library.c").flags(["-Wl,-z,initfirst"]).build(&directory);
-    let program = program("initfirst.c").linked_with(&dependency).build(&directory);
+    let dependency = library("initfirst_library.c")
+        .flags(["-Wl,-z,initfirst"])
+        .build(&directory);
+    let program = program("initfirst.c")
+        .linked_with(&dependency)
+        .build(&directory);
     Case::new(&directory, "initfirst.c", program).check();
 }
 
 const JEMALLOC: &[&str] = &["libjemalloc.so.2"];
 const TCMALLOC: &[&str] = &["libtcmalloc.so.4", "libtcmalloc_minimal.so.4"];
-const MIMALLOC: &[&str] = &["libmimalloc.so.2", "libmimalloc.so.2.0", "libmimalloc.so.3", "libmimalloc.so.1"];
+const MIMALLOC: &[&str] = &[
+    "libmimalloc.so.2",
+    "libmimalloc.so.2.0",
+    "libmimalloc.so.3",
+    "libmimalloc.so.1",
+];
 
 fn counts_are_exact_over_a_linked(test: &str, names: &[&str]) {
     let Some(allocator) = find_library(names) else {
         return common::skip(test, names[0]);
     };
     let directory = workspace(test);
-    let program = program("next_allocators.c").linked_with(&allocator).build(&directory);
+    let program = program("next_allocators.c")
+        .linked_with(&allocator)
+        .build(&directory);
     Case::new(&directory, "next_allocators.c", program).check();
 }
 
@@ -75,7 +101,9 @@ fn counts_are_exact_over_a_preloaded(test: &str, names: &[&str]) {
     };
     let directory = workspace(test);
     let program = program("next_allocators.c").build(&directory);
-    Case::new(&directory, "next_allocators.c", program).env("LD_PRELOAD", allocator).check();
+    Case::new(&directory, "next_allocators.c", program)
+        .env("LD_PRELOAD", allocator)
+        .check();
 }
 
 /// An allocator in front of us takes every call before we see one: the report
@@ -87,14 +115,26 @@ fn an_allocator_in_front_is_said(test: &str, names: &[&str]) {
     let directory = workspace(test);
     let program = program("next_allocators.c").build(&directory);
     let recording = directory.join("recording.hlr");
-    let output = run(heapledger().args(["run", "-q", "-o"]).arg(&recording).args(["--", "sh", "-c"]).arg(format!(
-        "LD_PRELOAD={}:$LD_PRELOAD exec {}",
-        allocator.display(),
-        program.display()
-    )));
-    assert_eq!((output.code(), output.text.as_str()), (0, "30000 blocks\n"), "{}", output.error);
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .args(["--", "sh", "-c"])
+        .arg(format!(
+            "LD_PRELOAD={}:$LD_PRELOAD exec {}",
+            allocator.display(),
+            program.display()
+        )));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "30000 blocks\n"),
+        "{}",
+        output.error
+    );
     let report = Report::read(&recording).unwrap();
-    let process = report.processes().into_iter().find(|process| process["exe"].as_str() == program.to_str());
+    let process = report
+        .processes()
+        .into_iter()
+        .find(|process| process["exe"].as_str() == program.to_str());
     let process = process.unwrap_or_else(|| panic!("the program is missing\n{report}"));
     assert_eq!(process["tracked"], false, "{report}");
     let reason = process["untracked_reason"].as_str().unwrap_or_default();
@@ -157,20 +197,39 @@ fn inspect(test: &str, tool: &str, args: &[&str]) -> Option<String> {
         common::skip(test, tool);
         return None;
     }
-    let output = run(Command::new(tool).args(args).arg(preload_library()).env("LC_ALL", "C"));
+    let output = run(Command::new(tool)
+        .args(args)
+        .arg(preload_library())
+        .env("LC_ALL", "C"));
     assert!(output.status.success(), "{tool}: {}", output.error);
     Some(output.text)
 }
 
 #[test]
 fn the_preload_exports_the_malloc_family_and_nothing_else() {
-    let Some(text) = inspect("exports", "nm", &["-D", "--defined-only"]) else { return };
-    let mut names: Vec<&str> =
-        text.lines().filter_map(|line| line.split_whitespace().last()).filter(|name| !name.starts_with("hl_")).collect();
+    let Some(text) = inspect("exports", "nm", &["-D", "--defined-only"]) else {
+        return;
+    };
+    let mut names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .filter(|name| !name.starts_with("hl_"))
+        .collect();
     names.sort_unstable();
     let mut family = [
-        "malloc", "calloc", "realloc", "free", "posix_memalign", "aligned_alloc", "memalign", "valloc", "pvalloc",
-        "cfree", "malloc_usable_size", "free_sized", "free_aligned_sized",
+        "malloc",
+        "calloc",
+        "realloc",
+        "free",
+        "posix_memalign",
+        "aligned_alloc",
+        "memalign",
+        "valloc",
+        "pvalloc",
+        "cfree",
+        "malloc_usable_size",
+        "free_sized",
+        "free_aligned_sized",
     ];
     family.sort_unstable();
     // A version behind an `@` would switch interposition off for versioned programs.
@@ -179,12 +238,17 @@ fn the_preload_exports_the_malloc_family_and_nothing_else() {
 
 #[test]
 fn the_preload_imports_only_symbol_versions_that_old_systems_have() {
-    let Some(text) = inspect("imports", "nm", &["-D", "--undefined-only"]) else { return };
+    let Some(text) = inspect("imports", "nm", &["-D", "--undefined-only"]) else {
+        return;
+    };
     let newer: Vec<&str> = text
         .lines()
         .filter_map(|line| line.split_once("@GLIBC_"))
         .filter(|(_, version)| {
-            let numbers: Vec<u32> = version.split('.').map(|part| part.parse().unwrap_or(u32::MAX)).collect();
+            let numbers: Vec<u32> = version
+                .split('.')
+                .map(|part| part.parse().unwrap_or(u32::MAX))
+                .collect();
             numbers.as_slice() > &[2, 17][..]
         })
         .map(|(name, _)| name)
@@ -195,10 +259,15 @@ fn the_preload_imports_only_symbol_versions_that_old_systems_have() {
 
 #[test]
 fn the_preload_binds_now_and_has_no_path_of_its_own() {
-    let Some(text) = inspect("dynamic_section", "readelf", &["-d"]) else { return };
+    let Some(text) = inspect("dynamic_section", "readelf", &["-d"]) else {
+        return;
+    };
     assert!(text.contains("BIND_NOW") || text.contains("NOW"), "{text}");
     assert!(text.contains("NODELETE"), "{text}");
-    assert!(!text.contains("RUNPATH") && !text.contains("RPATH") && !text.contains("TEXTREL"), "{text}");
+    assert!(
+        !text.contains("RUNPATH") && !text.contains("RPATH") && !text.contains("TEXTREL"),
+        "{text}"
+    );
     for line in text.lines().filter(|line| line.contains("(NEEDED)")) {
         let known = ["libc.so.6", "libdl.so.2", "ld-linux", "libpthread.so.0"];
         assert!(known.iter().any(|name| line.contains(name)), "needs {line}");
@@ -207,18 +276,28 @@ fn the_preload_binds_now_and_has_no_path_of_its_own() {
 
 #[test]
 fn the_stack_of_the_preload_is_not_executable() {
-    let Some(text) = inspect("segments", "readelf", &["-lW"]) else { return };
-    let stack = text.lines().find(|line| line.contains("GNU_STACK")).unwrap_or_else(|| panic!("{text}"));
+    let Some(text) = inspect("segments", "readelf", &["-lW"]) else {
+        return;
+    };
+    let stack = text
+        .lines()
+        .find(|line| line.contains("GNU_STACK"))
+        .unwrap_or_else(|| panic!("{text}"));
     assert!(stack.contains("RW ") && !stack.contains("RWE"), "{stack}");
 }
 
 #[test]
 fn calloc_is_not_compiled_into_a_call_of_itself() {
-    let Some(text) = inspect("calloc", "objdump", &["-d", "--no-show-raw-insn"]) else { return };
+    let Some(text) = inspect("calloc", "objdump", &["-d", "--no-show-raw-insn"]) else {
+        return;
+    };
     let mut function = "";
     let mut seen = false;
     for line in text.lines() {
-        if let Some(name) = line.strip_suffix(">:").and_then(|line| line.split_once('<')) {
+        if let Some(name) = line
+            .strip_suffix(">:")
+            .and_then(|line| line.split_once('<'))
+        {
             function = name.1;
             seen |= function == "calloc";
             continue;
@@ -226,7 +305,9 @@ fn calloc_is_not_compiled_into_a_call_of_itself() {
         let target = line.split_once('<').map_or("", |(_, target)| target);
         let calls = line.contains("call") || line.contains("jmp") || line.contains("\tb");
         assert!(
-            function != "calloc" || !calls || !(target.starts_with("calloc>") || target.starts_with("calloc@")),
+            function != "calloc"
+                || !calls
+                || !(target.starts_with("calloc>") || target.starts_with("calloc@")),
             "{line}"
         );
         assert!(!target.starts_with("calloc@plt"), "{function}: {line}");
@@ -237,18 +318,33 @@ fn calloc_is_not_compiled_into_a_call_of_itself() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn the_preload_is_marked_for_control_flow_enforcement() {
-    let Some(text) = inspect("properties", "readelf", &["-nW"]) else { return };
+    let Some(text) = inspect("properties", "readelf", &["-nW"]) else {
+        return;
+    };
     assert!(text.contains("IBT") && text.contains("SHSTK"), "{text}");
 }
 
 #[test]
 fn thread_local_data_of_the_preload_is_initial_exec_and_64_bytes_at_most() {
-    let Some(text) = inspect("thread_locals", "readelf", &["-lW"]) else { return };
-    let tls = text.lines().find(|line| line.trim_start().starts_with("TLS ")).unwrap_or_else(|| panic!("{text}"));
-    let size = tls.split_whitespace().nth(5).and_then(|size| u64::from_str_radix(size.trim_start_matches("0x"), 16).ok());
+    let Some(text) = inspect("thread_locals", "readelf", &["-lW"]) else {
+        return;
+    };
+    let tls = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("TLS "))
+        .unwrap_or_else(|| panic!("{text}"));
+    let size = tls
+        .split_whitespace()
+        .nth(5)
+        .and_then(|size| u64::from_str_radix(size.trim_start_matches("0x"), 16).ok());
     assert!(size.is_some_and(|size| size <= 64), "{tls}");
-    let Some(relocations) = inspect("thread_locals", "readelf", &["-rW"]) else { return };
-    assert!(!relocations.contains("DTPMOD") && !relocations.contains("TLSDESC"), "{relocations}");
+    let Some(relocations) = inspect("thread_locals", "readelf", &["-rW"]) else {
+        return;
+    };
+    assert!(
+        !relocations.contains("DTPMOD") && !relocations.contains("TLSDESC"),
+        "{relocations}"
+    );
 }
 
 #[test]
@@ -259,19 +355,31 @@ fn threads_with_the_least_stack_allocate() {
 #[test]
 fn a_deepbind_plugin_goes_uncounted_and_unharmed() {
     let directory = workspace("deepbind");
-    let plugin = program("deepbind_plugin.c").called("deepbind_plugin.so").flags(["-fPIC", "-shared"]).build(&directory);
+    let plugin = program("deepbind_plugin.c")
+        .called("deepbind_plugin.so")
+        .flags(["-fPIC", "-shared"])
+        .build(&directory);
     let program = program("deepbind.c").build(&directory);
-    Case::new(&directory, "deepbind.c", program).arg(plugin).check();
+    Case::new(&directory, "deepbind.c", program)
+        .arg(plugin)
+        .check();
 }
 
 #[test]
 fn plugins_are_found_by_origin_and_by_the_callers_run_path() {
     let directory = workspace("origin_plugin");
-    for (place, name) in [("plugins", "liborigin_by_path.so"), ("named", "liborigin_by_name.so")] {
+    for (place, name) in [
+        ("plugins", "liborigin_by_path.so"),
+        ("named", "liborigin_by_name.so"),
+    ] {
         fs::create_dir(directory.join(place)).unwrap();
-        library("origin_plugin_library.c").called(name).build(&directory.join(place));
+        library("origin_plugin_library.c")
+            .called(name)
+            .build(&directory.join(place));
     }
-    let program = program("origin_plugin.c").flags(["-Wl,-rpath,$ORIGIN/named"]).build(&directory);
+    let program = program("origin_plugin.c")
+        .flags(["-Wl,-rpath,$ORIGIN/named"])
+        .build(&directory);
     Case::new(&directory, "origin_plugin.c", program).check();
 }
 
@@ -349,13 +457,19 @@ fn jumps_out_of_malloc_leave_the_books_open() {
 fn jumps_out_of_the_first_malloc_leave_the_books_open() {
     let directory = workspace("siglongjmp_cold");
     let allocator = library("signal_safe_allocator.c").build(&directory);
-    let program = program("siglongjmp.c").linked_with(&allocator).build(&directory);
-    Case::new(&directory, "siglongjmp.c", program).arg("cold").check();
+    let program = program("siglongjmp.c")
+        .linked_with(&allocator)
+        .build(&directory);
+    Case::new(&directory, "siglongjmp.c", program)
+        .arg("cold")
+        .check();
 }
 
 #[test]
 fn more_threads_than_slots_share_one_exactly() {
-    Case::of("more_threads_than_slots.c").env("HEAPLEDGER_MAX_SLOTS", "4").check();
+    Case::of("more_threads_than_slots.c")
+        .env("HEAPLEDGER_MAX_SLOTS", "4")
+        .check();
 }
 
 // 23 to 29: ledger and environment
@@ -366,8 +480,14 @@ struct Tmpfs(PathBuf);
 impl Tmpfs {
     fn mount(at: &Path, options: &str) -> Option<Tmpfs> {
         fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(at).stderr(Stdio::null()).status();
-        mounted.is_ok_and(|status| status.success()).then(|| Tmpfs(at.to_owned()))
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(at)
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Tmpfs(at.to_owned()))
     }
 }
 
@@ -457,11 +577,20 @@ fn a_limit_set_before_exec_is_survived(test: &str, limit: &str) {
     let program = program("waiting.c").build(&directory);
     let recording = directory.join("recording.hlr");
     let script = format!("ulimit {limit} && exec {}", program.display());
-    let output = run(heapledger().args(["run", "-q", "-o"]).arg(&recording).args(["--", "sh", "-c", &script]));
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .args(["--", "sh", "-c", &script]));
     assert_eq!(output.code(), 0, "{output:?}");
-    assert!(output.text.ends_with("done\n") && output.error.is_empty(), "{output:?}");
+    assert!(
+        output.text.ends_with("done\n") && output.error.is_empty(),
+        "{output:?}"
+    );
     let report = Report::read(&recording).unwrap();
-    let process = report.processes().into_iter().find(|process| process["exe"].as_str() == program.to_str());
+    let process = report
+        .processes()
+        .into_iter()
+        .find(|process| process["exe"].as_str() == program.to_str());
     let process = process.unwrap_or_else(|| panic!("the program is missing\n{report}"));
     if process["tracked"] == false {
         assert!(process["untracked_reason"].is_string(), "{report}");
@@ -494,7 +623,9 @@ fn strict_seccomp_kills_nobody_on_our_account() {
 fn strict_seccomp_allows_new_call_sites() {
     let directory = workspace("seccomp_strict_new");
     let program = program("seccomp_strict.c").build(&directory);
-    Case::new(&directory, "seccomp_strict.c", program).arg("new").check();
+    Case::new(&directory, "seccomp_strict.c", program)
+        .arg("new")
+        .check();
 }
 
 #[test]
@@ -504,7 +635,9 @@ fn a_fork_in_a_chroot_is_said_to_be_untracked() {
     let cage = directory.join("cage");
     fs::create_dir(&cage).unwrap();
     let program = program("chroot_fork.c").build(&directory);
-    Case::new(&directory, "chroot_fork.c", program).arg(cage).check();
+    Case::new(&directory, "chroot_fork.c", program)
+        .arg(cage)
+        .check();
 }
 
 #[test]
@@ -515,12 +648,17 @@ fn dropping_root_drops_no_count() {
     let program = program("drop_privileges.c").build(&directory);
     let report = Case::new(&directory, "drop_privileges.c", program).check();
     let child = report.processes().into_iter().find(|process| {
-        common::report::rows(&process["sites"]).into_iter().any(|site| site["symbol"] == "dropped_child_alloc")
+        common::report::rows(&process["sites"])
+            .into_iter()
+            .any(|site| site["symbol"] == "dropped_child_alloc")
     });
     match child {
         Some(child) => {
             let sites = common::report::rows(&child["sites"]);
-            let own: Vec<_> = sites.into_iter().filter(|site| site["symbol"] == "dropped_child_alloc").collect();
+            let own: Vec<_> = sites
+                .into_iter()
+                .filter(|site| site["symbol"] == "dropped_child_alloc")
+                .collect();
             assert_eq!(common::report::sum(&own, "live_blocks"), 30, "{report}");
         }
         None => assert_eq!(report.root()["losses"]["children_untracked"], 1, "{report}"),
@@ -537,21 +675,33 @@ struct Waiting {
 
 impl Waiting {
     fn start(command: &mut Command) -> Waiting {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0);
         let mut child = command.spawn().unwrap();
         // Apart from the child, since waiting for a child closes its input.
         let input = child.stdin.take();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let pid = line.trim().strip_prefix("ready ").and_then(|pid| pid.parse().ok());
-        Waiting { child, input, output, pid: pid.unwrap_or_else(|| panic!("the program said `{line}`")) }
+        let pid = line
+            .trim()
+            .strip_prefix("ready ")
+            .and_then(|pid| pid.parse().ok());
+        Waiting {
+            child,
+            input,
+            output,
+            pid: pid.unwrap_or_else(|| panic!("the program said `{line}`")),
+        }
     }
 
     fn environment(&self, name: &str) -> Option<String> {
         let all = fs::read(format!("/proc/{}/environ", self.pid)).unwrap();
         let all = String::from_utf8_lossy(&all).into_owned();
-        all.split('\0').find_map(|entry| entry.strip_prefix(&format!("{name}=")).map(str::to_owned))
+        all.split('\0')
+            .find_map(|entry| entry.strip_prefix(&format!("{name}=")).map(str::to_owned))
     }
 
     /// Lets the program end and gives the rest of its output.
@@ -570,15 +720,29 @@ fn a_ledger_is_private_whatever_the_umask() {
     let ledgers = directory.join("ledgers");
     fs::create_dir(&ledgers).unwrap();
     for umask in ["000", "777"] {
-        let script = format!("umask {umask}; LD_PRELOAD=$1 HEAPLEDGER_DIR=$2 exec {}", program.display());
+        let script = format!(
+            "umask {umask}; LD_PRELOAD=$1 HEAPLEDGER_DIR=$2 exec {}",
+            program.display()
+        );
         let mut command = Command::new("sh");
-        command.args(["-c", &script, "sh"]).arg(preload_library()).arg(&ledgers);
+        command
+            .args(["-c", &script, "sh"])
+            .arg(preload_library())
+            .arg(&ledgers);
         let waiting = Waiting::start(&mut command);
-        let files: Vec<_> = fs::read_dir(&ledgers).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files: Vec<_> = fs::read_dir(&ledgers)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         assert!(!files.is_empty(), "no ledger under umask {umask}");
         for file in &files {
             let metadata = fs::symlink_metadata(file).unwrap();
-            assert_eq!(metadata.mode() & 0o7777, 0o600, "{} under umask {umask}", file.display());
+            assert_eq!(
+                metadata.mode() & 0o7777,
+                0o600,
+                "{} under umask {umask}",
+                file.display()
+            );
         }
         assert_ledgers_are_not_dumped(waiting.pid, &ledgers);
         assert_eq!(waiting.finish(), (Some(0), "done\n".to_owned()));
@@ -592,7 +756,11 @@ fn assert_ledgers_are_not_dumped(pid: u32, ledgers: &Path) {
     let mut mapped = 0;
     let mut inside = false;
     for line in maps.lines() {
-        if line.split_whitespace().next().is_some_and(|word| word.contains('-') && !word.ends_with(':')) {
+        if line
+            .split_whitespace()
+            .next()
+            .is_some_and(|word| word.contains('-') && !word.ends_with(':'))
+        {
             inside = line.contains(&*ledgers.to_string_lossy());
             mapped += usize::from(inside);
         } else if inside && line.starts_with("VmFlags:") {
@@ -617,7 +785,13 @@ fn the_descriptors_of_a_program_are_its_own() {
         files
     };
     let bare = open_files(&mut Command::new(&program));
-    let recorded = open_files(heapledger().args(["run", "-q", "-o"]).arg(directory.join("r.hlr")).arg("--").arg(&program));
+    let recorded = open_files(
+        heapledger()
+            .args(["run", "-q", "-o"])
+            .arg(directory.join("r.hlr"))
+            .arg("--")
+            .arg(&program),
+    );
     assert_eq!(recorded, bare);
 }
 
@@ -626,11 +800,24 @@ fn the_directory_of_ledgers_is_private_and_gone_after_the_run() {
     let directory = workspace("ledger_directory");
     let program = program("waiting.c").build(&directory);
     let recording = directory.join("recording.hlr");
-    let waiting = Waiting::start(heapledger().args(["run", "-q", "-o"]).arg(&recording).arg("--").arg(&program));
-    let ledgers = PathBuf::from(waiting.environment("HEAPLEDGER_DIR").expect("run names the directory of ledgers"));
+    let waiting = Waiting::start(
+        heapledger()
+            .args(["run", "-q", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .arg(&program),
+    );
+    let ledgers = PathBuf::from(
+        waiting
+            .environment("HEAPLEDGER_DIR")
+            .expect("run names the directory of ledgers"),
+    );
     // Nobody else may list it. Who has dropped root may still add a ledger, and touch no other.
     let mode = fs::symlink_metadata(&ledgers).unwrap().mode();
-    assert!(mode & 0o044 == 0 && (mode & 0o022 == 0 || mode & 0o1000 != 0), "{mode:o}");
+    assert!(
+        mode & 0o044 == 0 && (mode & 0o022 == 0 || mode & 0o1000 != 0),
+        "{mode:o}"
+    );
     assert_ledgers_are_not_dumped(waiting.pid, &ledgers);
     assert_eq!(waiting.finish(), (Some(0), "done\n".to_owned()));
     assert!(!ledgers.exists(), "{} is left behind", ledgers.display());
@@ -643,11 +830,25 @@ fn the_path_of_the_preload_never_holds_a_space() {
     let directory = workspace("path with spaces");
     let program = program("waiting.c").build(&directory);
     let recording = directory.join("a recording.hlr");
-    let everywhere = ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"];
-    let output = run(heapledger().arg("preload").envs(everywhere.map(|name| (name, &directory))));
+    let everywhere = [
+        "HOME",
+        "TMPDIR",
+        "XDG_CACHE_HOME",
+        "XDG_RUNTIME_DIR",
+        "XDG_DATA_HOME",
+    ];
+    let output = run(heapledger()
+        .arg("preload")
+        .envs(everywhere.map(|name| (name, &directory))));
     let path = output.text.trim_end_matches('\n');
-    assert!(!path.contains([' ', ':', '\t', '\n']) && Path::new(path).is_file(), "{output:?}");
-    let mode = fs::metadata(Path::new(path).parent().unwrap()).unwrap().permissions().mode();
+    assert!(
+        !path.contains([' ', ':', '\t', '\n']) && Path::new(path).is_file(),
+        "{output:?}"
+    );
+    let mode = fs::metadata(Path::new(path).parent().unwrap())
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o022, 0, "others may write where {path} is");
     let output = run(heapledger()
         .args(["run", "-q", "-o"])
@@ -656,7 +857,8 @@ fn the_path_of_the_preload_never_holds_a_space() {
         .arg(&program)
         .envs(everywhere.map(|name| (name, &directory))));
     assert!(output.code() == 0 && output.error.is_empty(), "{output:?}");
-    Case::new(&directory, "waiting.c", program).check_report(&Report::read(&recording).unwrap(), "none");
+    Case::new(&directory, "waiting.c", program)
+        .check_report(&Report::read(&recording).unwrap(), "none");
 }
 
 #[test]
@@ -669,7 +871,13 @@ fn a_noexec_temporary_directory_is_no_place_for_the_preload() {
         return common::skip(test, "the right to mount");
     };
     let recording = directory.join("recording.hlr");
-    let everywhere = ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"];
+    let everywhere = [
+        "HOME",
+        "TMPDIR",
+        "XDG_CACHE_HOME",
+        "XDG_RUNTIME_DIR",
+        "XDG_DATA_HOME",
+    ];
     let output = run(heapledger()
         .args(["run", "-q", "-o"])
         .arg(&recording)
@@ -677,7 +885,8 @@ fn a_noexec_temporary_directory_is_no_place_for_the_preload() {
         .arg(&program)
         .envs(everywhere.map(|name| (name, &tmpfs.0))));
     assert!(output.code() == 0 && output.error.is_empty(), "{output:?}");
-    Case::new(&directory, "waiting.c", program).check_report(&Report::read(&recording).unwrap(), "none");
+    Case::new(&directory, "waiting.c", program)
+        .check_report(&Report::read(&recording).unwrap(), "none");
 }
 
 #[test]
@@ -688,10 +897,18 @@ fn each_image_of_an_exec_chain_has_its_own_ledger() {
 #[test]
 fn children_that_cannot_be_tracked_are_named() {
     let directory = workspace("untracked_children");
-    let stripped = program("small_child.c").called("stripped_child").build(&directory);
-    let fixed = program("small_child.c").called("static_child").flags(["-static"]).build(&directory);
+    let stripped = program("small_child.c")
+        .called("stripped_child")
+        .build(&directory);
+    let fixed = program("small_child.c")
+        .called("static_child")
+        .flags(["-static"])
+        .build(&directory);
     let program = program("untracked_children.c").build(&directory);
-    Case::new(&directory, "untracked_children.c", program).arg(stripped).arg(fixed).check();
+    Case::new(&directory, "untracked_children.c", program)
+        .arg(stripped)
+        .arg(fixed)
+        .check();
 }
 
 #[test]
@@ -699,10 +916,17 @@ fn a_program_started_without_our_environment_is_said() {
     let directory = workspace("env_i");
     let program = program("waiting.c").build(&directory);
     let recording = directory.join("recording.hlr");
-    let output = run(heapledger().args(["run", "-q", "-o"]).arg(&recording).args(["--", "env", "-i"]).arg(&program));
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .args(["--", "env", "-i"])
+        .arg(&program));
     assert_eq!(output.code(), 0, "{output:?}");
     let report = Report::read(&recording).unwrap();
-    let silent = report.processes().iter().all(|process| process["tracked"] == true);
+    let silent = report
+        .processes()
+        .iter()
+        .all(|process| process["tracked"] == true);
     assert!(!silent, "{report}");
 }
 
@@ -717,7 +941,9 @@ fn threads_signals_a_fork_and_an_exit_at_once_keep_all_sums_exact() {
 fn a_program_that_kills_itself_leaves_its_books() {
     let directory = workspace("killed");
     let dependency = library("killed_library.c").build(&directory);
-    let program = program("killed.c").linked_with(&dependency).build(&directory);
+    let program = program("killed.c")
+        .linked_with(&dependency)
+        .build(&directory);
     Case::new(&directory, "killed.c", program).check();
 }
 
@@ -731,7 +957,11 @@ fn a_killed_group_leaves_ledgers_that_report_reads() {
     let directory = workspace("kill_group");
     let program = program("kill_group.c").build(&directory);
     let recording = directory.join("recording.hlr");
-    let output = run(heapledger().args(["run", "-q", "-o"]).arg(&recording).arg("--").arg(&program));
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(&program));
     assert_eq!(output.code(), 137, "{output:?}");
     let case = Case::new(&directory, "kill_group.c", program);
     case.check_report(&Report::read(&recording).unwrap(), "none");
@@ -742,7 +972,13 @@ fn a_killed_recorder_leaves_ledgers_that_report_reads() {
     let directory = workspace("kill_recorder");
     let program = program("waiting.c").build(&directory);
     let recording = directory.join("recording.hlr");
-    let mut waiting = Waiting::start(heapledger().args(["run", "-q", "-o"]).arg(&recording).arg("--").arg(&program));
+    let mut waiting = Waiting::start(
+        heapledger()
+            .args(["run", "-q", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .arg(&program),
+    );
     waiting.child.kill().unwrap();
     waiting.child.wait().unwrap();
     let case = Case::new(&directory, "waiting.c", program);
@@ -761,6 +997,9 @@ fn a_program_that_never_allocates_has_an_empty_ledger() {
 #[test]
 fn a_recording_keeps_the_exit_code_of_the_program() {
     let directory = workspace("exit_code");
-    let output = run(heapledger().args(["run", "-q", "-o"]).arg(directory.join("r.hlr")).args(["--", "sh", "-c", "exit 42"]));
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(directory.join("r.hlr"))
+        .args(["--", "sh", "-c", "exit 42"]));
     assert_eq!(output.code(), 42, "{output:?}");
 }

@@ -39,7 +39,10 @@ pub struct Expectation {
 impl Expectation {
     /// Reads the first comment of a source.
     pub fn of_comment(source: &str) -> Vec<Expectation> {
-        let comment = source.split_once("/*").and_then(|(_, rest)| rest.split_once("*/")).map_or("", |(comment, _)| comment);
+        let comment = source
+            .split_once("/*")
+            .and_then(|(_, rest)| rest.split_once("*/"))
+            .map_or("", |(comment, _)| comment);
         comment
             .lines()
             .filter_map(|line| line.trim_start_matches([' ', '*']).strip_prefix("expect:"))
@@ -49,14 +52,26 @@ impl Expectation {
 
     pub fn parse(line: &str) -> Expectation {
         let word = |word: &str| {
-            let at = word.find(['=', '>', '~']).unwrap_or_else(|| panic!("`{word}` in `{line}` has no value"));
-            (word[..at].to_owned(), word.as_bytes()[at] as char, word[at + 1..].to_owned())
+            let at = word
+                .find(['=', '>', '~'])
+                .unwrap_or_else(|| panic!("`{word}` in `{line}` has no value"));
+            (
+                word[..at].to_owned(),
+                word.as_bytes()[at] as char,
+                word[at + 1..].to_owned(),
+            )
         };
-        Expectation { line: line.trim().to_owned(), words: line.split_whitespace().map(word).collect() }
+        Expectation {
+            line: line.trim().to_owned(),
+            words: line.split_whitespace().map(word).collect(),
+        }
     }
 
     fn word(&self, name: &str) -> Option<&str> {
-        self.words.iter().find(|word| word.0 == name).map(|word| word.2.as_str())
+        self.words
+            .iter()
+            .find(|word| word.0 == name)
+            .map(|word| word.2.as_str())
     }
 
     /// Lists what is not as expected.
@@ -65,7 +80,11 @@ impl Expectation {
         let processes = self.choose_processes(report);
         let count = self.word("count").map_or(1, number);
         if processes.len() as i64 != count {
-            wrong.push(format!("{} processes, not {count}, are meant by `{}`", processes.len(), self.line));
+            wrong.push(format!(
+                "{} processes, not {count}, are meant by `{}`",
+                processes.len(),
+                self.line
+            ));
         }
         for process in processes {
             for (name, operator, value) in &self.words {
@@ -80,13 +99,23 @@ impl Expectation {
     fn choose_processes<'r>(&self, report: &'r Report) -> Vec<&'r Value> {
         let all = report.processes();
         if let Some(symbol) = self.word("in") {
-            let has = |process: &Value, symbol| rows(&process["sites"]).into_iter().any(|site| is_in(site, symbol));
+            let has = |process: &Value, symbol| {
+                rows(&process["sites"])
+                    .into_iter()
+                    .any(|site| is_in(site, symbol))
+            };
             let without = self.word("not");
-            let meant = |process: &&Value| has(process, symbol) && without.is_none_or(|symbol| !has(process, symbol));
+            let meant = |process: &&Value| {
+                has(process, symbol) && without.is_none_or(|symbol| !has(process, symbol))
+            };
             return all.into_iter().filter(meant).collect();
         }
         if let Some(name) = self.word("exe") {
-            let is = |process: &&Value| process["exe"].as_str().is_some_and(|exe| exe.rsplit('/').next() == Some(name));
+            let is = |process: &&Value| {
+                process["exe"]
+                    .as_str()
+                    .is_some_and(|exe| exe.rsplit('/').next() == Some(name))
+            };
             return all.into_iter().filter(is).collect();
         }
         all.into_iter().take(1).collect()
@@ -96,12 +125,20 @@ impl Expectation {
     fn choose_rows<'r>(&self, process: &'r Value) -> Vec<&'r Value> {
         if let Some(symbol) = self.word("site") {
             let side = self.word("side");
-            let is = |site: &&Value| is_in(site, symbol) && side.is_none_or(|side| site["side"] == side);
+            let is =
+                |site: &&Value| is_in(site, symbol) && side.is_none_or(|side| site["side"] == side);
             return rows(&process["sites"]).into_iter().filter(is).collect();
         }
-        for (word, table) in [("library", "libraries"), ("scope", "scopes"), ("thread", "threads")] {
+        for (word, table) in [
+            ("library", "libraries"),
+            ("scope", "scopes"),
+            ("thread", "threads"),
+        ] {
             if let Some(name) = self.word(word) {
-                return rows(&process[table]).into_iter().filter(|row| row["name"] == name).collect();
+                return rows(&process[table])
+                    .into_iter()
+                    .filter(|row| row["name"] == name)
+                    .collect();
             }
         }
         match self.word("side") {
@@ -110,14 +147,31 @@ impl Expectation {
         }
     }
 
-    fn check_word(&self, report: &Report, process: &Value, name: &str, operator: char, value: &str) -> Result<(), String> {
+    fn check_word(
+        &self,
+        report: &Report,
+        process: &Value,
+        name: &str,
+        operator: char,
+        value: &str,
+    ) -> Result<(), String> {
         let compare = |found: i64| {
             let expected = number(value);
-            let holds = if operator == '>' { found > expected } else { found == expected };
-            if holds { Ok(()) } else { Err(format!("{found}, not {expected},")) }
+            let holds = if operator == '>' {
+                found > expected
+            } else {
+                found == expected
+            };
+            if holds {
+                Ok(())
+            } else {
+                Err(format!("{found}, not {expected},"))
+            }
         };
         match name {
-            "in" | "not" | "exe" | "count" | "site" | "library" | "scope" | "thread" | "side" => Ok(()),
+            "in" | "not" | "exe" | "count" | "site" | "library" | "scope" | "thread" | "side" => {
+                Ok(())
+            }
             "rows" => compare(self.choose_rows(process).len() as i64),
             "processes" => compare(report.processes().len() as i64),
             "outcome" => match outcome(process) {
@@ -151,7 +205,13 @@ impl Expectation {
 /// Tells whether a call site stands in this function, whatever its parameters.
 fn is_in(site: &Value, symbol: &str) -> bool {
     let found = site["symbol"].as_str().unwrap_or_default();
-    found.split('(').next().unwrap_or_default().trim().replace(' ', "_") == symbol
+    found
+        .split('(')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .replace(' ', "_")
+        == symbol
 }
 
 /// Writes an outcome in the words of an expectation.
@@ -170,13 +230,20 @@ pub fn outcome(process: &Value) -> String {
 
 /// Reads a sum of products of numbers and `u(n)`.
 fn number(text: &str) -> i64 {
-    text.split('+').map(|term| term.split('*').map(factor).product::<i64>()).sum()
+    text.split('+')
+        .map(|term| term.split('*').map(factor).product::<i64>())
+        .sum()
 }
 
 fn factor(text: &str) -> i64 {
-    match text.strip_prefix("u(").and_then(|rest| rest.strip_suffix(')')) {
+    match text
+        .strip_prefix("u(")
+        .and_then(|rest| rest.strip_suffix(')'))
+    {
         Some(size) => glibc_usable(number(size)),
-        None => text.parse().unwrap_or_else(|_| panic!("`{text}` is no number")),
+        None => text
+            .parse()
+            .unwrap_or_else(|_| panic!("`{text}` is no number")),
     }
 }
 

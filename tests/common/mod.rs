@@ -26,7 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Gives the command under test, without what the environment could add to it.
 pub fn heapledger() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_heapledger"));
-    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HEAPLEDGER_")) {
+    for (name, _) in
+        env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HEAPLEDGER_"))
+    {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1");
@@ -36,7 +38,11 @@ pub fn heapledger() -> Command {
 /// Gives the path of the preload library, as `heapledger preload` prints it.
 pub fn preload_library() -> PathBuf {
     let output = run(heapledger().arg("preload"));
-    assert!(output.status.success(), "heapledger preload: {}", output.error);
+    assert!(
+        output.status.success(),
+        "heapledger preload: {}",
+        output.error
+    );
     PathBuf::from(output.text.trim_end_matches('\n'))
 }
 
@@ -51,7 +57,10 @@ pub fn workspace(test: &str) -> PathBuf {
 /// Says that a test cannot run here. Where all tools are meant to be there, that is a failure.
 pub fn skip(test: &str, missing: &str) {
     let line = format!("SKIPPED {test}: {missing} missing\n");
-    assert!(env::var_os("CI").is_none_or(|value| value != "true"), "{line}");
+    assert!(
+        env::var_os("CI").is_none_or(|value| value != "true"),
+        "{line}"
+    );
     // Not eprintln!, which the test harness would swallow.
     let _ = std::io::stderr().write_all(line.as_bytes());
     let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped.txt");
@@ -79,17 +88,30 @@ pub fn has_tool(name: &str) -> bool {
 
 /// Tells whether we may mount, chroot and change the user.
 pub fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+    fs::metadata("/proc/self")
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
 }
 
 /// Finds a shared library that the system's linker would find, too.
 pub fn find_library(names: &[&str]) -> Option<PathBuf> {
-    let mut directories: Vec<PathBuf> =
-        env::var_os("LD_LIBRARY_PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
-    for directory in ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"] {
+    let mut directories: Vec<PathBuf> = env::var_os("LD_LIBRARY_PATH")
+        .map(|path| env::split_paths(&path).collect())
+        .unwrap_or_default();
+    for directory in [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/local/lib",
+    ] {
         directories.push(PathBuf::from(directory));
     }
-    names.iter().find_map(|name| directories.iter().map(|dir| dir.join(name)).find(|path| path.exists()))
+    names.iter().find_map(|name| {
+        directories
+            .iter()
+            .map(|dir| dir.join(name))
+            .find(|path| path.exists())
+    })
 }
 
 /// Where the programs' sources are.
@@ -107,13 +129,19 @@ pub struct Build {
 /// Builds `tests/programs/NAME` (with its suffix) as a program of the same name without it.
 pub fn program(source: &str) -> Build {
     let stem = source.split_once('.').map_or(source, |(stem, _)| stem);
-    Build { source: sources().join(source), output: stem.to_owned(), flags: Vec::new() }
+    Build {
+        source: sources().join(source),
+        output: stem.to_owned(),
+        flags: Vec::new(),
+    }
 }
 
 /// Builds it as a shared library `libNAME.so`.
 pub fn library(source: &str) -> Build {
     let stem = source.split_once('.').map_or(source, |(stem, _)| stem);
-    program(source).called(&format!("lib{stem}.so")).flags(["-fPIC", "-shared"])
+    program(source)
+        .called(&format!("lib{stem}.so"))
+        .flags(["-fPIC", "-shared"])
 }
 
 impl Build {
@@ -125,20 +153,29 @@ impl Build {
 
     /// Adds flags.
     pub fn flags<F: AsRef<OsStr>>(mut self, flags: impl IntoIterator<Item = F>) -> Build {
-        self.flags.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
+        self.flags
+            .extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
         self
     }
 
     /// Links a library and finds it where it is at run time, too.
     pub fn linked_with(self, library: &Path) -> Build {
-        let directory = library.parent().expect("a library is in a directory").display();
-        self.flags(["-Wl,--no-as-needed"])
-            .flags([library.as_os_str().to_owned(), format!("-Wl,-rpath,{directory}").into()])
+        let directory = library
+            .parent()
+            .expect("a library is in a directory")
+            .display();
+        self.flags(["-Wl,--no-as-needed"]).flags([
+            library.as_os_str().to_owned(),
+            format!("-Wl,-rpath,{directory}").into(),
+        ])
     }
 
     /// Compiles it into a directory.
     pub fn build(self, directory: &Path) -> PathBuf {
-        let cpp = self.source.extension().is_some_and(|extension| extension == "cpp");
+        let cpp = self
+            .source
+            .extension()
+            .is_some_and(|extension| extension == "cpp");
         let compiler = match cpp {
             true => env::var_os("CXX").unwrap_or_else(|| "c++".into()),
             false => env::var_os("CC").unwrap_or_else(|| "cc".into()),
@@ -147,10 +184,19 @@ impl Build {
         let mut command = Command::new(compiler);
         // The compiler knows malloc's family and errno too well for programs that test them.
         command.args(["-Wall", "-Wextra", "-O1", "-g", "-pthread", "-fno-builtin"]);
-        command.args(cpp.then_some("-std=c++17")).arg("-o").arg(&output).arg(&self.source).args(&self.flags);
+        command
+            .args(cpp.then_some("-std=c++17"))
+            .arg("-o")
+            .arg(&output)
+            .arg(&self.source)
+            .args(&self.flags);
         let done = command.output().expect("the C compiler starts");
         let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success() && said.is_empty(), "{}: {said}", self.source.display());
+        assert!(
+            done.status.success() && said.is_empty(),
+            "{}: {said}",
+            self.source.display()
+        );
         output
     }
 }
@@ -166,20 +212,31 @@ pub struct Output {
 impl Output {
     /// Gives the exit code as a shell would: 128 + N for signal N.
     pub fn code(&self) -> i32 {
-        self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+        self.status
+            .code()
+            .or_else(|| self.status.signal().map(|signal| 128 + signal))
+            .unwrap_or(-1)
     }
 }
 
 /// Runs a command to its end, in a process group of its own.
 pub fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     let described = format!("{command:?}");
-    let child = command.spawn().unwrap_or_else(|error| panic!("{described}: {error}"));
+    let child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{described}: {error}"));
     let group = child.id();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
     let Ok(output) = receiver.recv_timeout(PATIENCE) else {
-        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
+        let _ = Command::new("kill")
+            .args(["-KILL", "--", &format!("-{group}")])
+            .status();
         panic!("{described} hangs");
     };
     let output = output.expect("a child can be waited for");
@@ -249,7 +306,10 @@ impl Case {
     /// Runs it without us.
     pub fn run_bare(&self) -> Output {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).envs(self.envs.clone()).env("TEST_EXPECT_FILE", self.expect_file("bare"));
+        command
+            .args(&self.args)
+            .envs(self.envs.clone())
+            .env("TEST_EXPECT_FILE", self.expect_file("bare"));
         run(&mut command)
     }
 
@@ -257,12 +317,20 @@ impl Case {
     pub fn run_recorded(&self, options: &[&str]) -> (Output, Report) {
         let recording = self.workspace.join("recording.hlr");
         let mut command = heapledger();
-        command.args(["run", "-q"]).args(options).arg("-o").arg(&recording).arg("--");
+        command
+            .args(["run", "-q"])
+            .args(options)
+            .arg("-o")
+            .arg(&recording)
+            .arg("--");
         command.arg(&self.program).args(&self.args);
-        command.envs(self.envs.clone()).env("TEST_EXPECT_FILE", self.expect_file("recorded"));
+        command
+            .envs(self.envs.clone())
+            .env("TEST_EXPECT_FILE", self.expect_file("recorded"));
         let output = run(&mut command);
-        let report = Report::read(&recording)
-            .unwrap_or_else(|error| panic!("{}: {error}\nafter {output:?}", self.program.display()));
+        let report = Report::read(&recording).unwrap_or_else(|error| {
+            panic!("{}: {error}\nafter {output:?}", self.program.display())
+        });
         (output, report)
     }
 
@@ -273,7 +341,11 @@ impl Case {
         if let Ok(said) = fs::read_to_string(self.workspace.join(format!("expect-{run}"))) {
             expectations.extend(said.lines().map(Expectation::parse));
         }
-        assert!(!expectations.is_empty(), "{} expects nothing", self.source.display());
+        assert!(
+            !expectations.is_empty(),
+            "{} expects nothing",
+            self.source.display()
+        );
         expectations
     }
 
@@ -285,7 +357,13 @@ impl Case {
     /// The same with options for `run`.
     pub fn check_with(self, options: &[&str]) -> Report {
         let bare = self.run_bare();
-        assert_ne!(bare.code(), 99, "{} misbehaves bare: {}", self.program.display(), bare.error);
+        assert_ne!(
+            bare.code(),
+            99,
+            "{} misbehaves bare: {}",
+            self.program.display(),
+            bare.error
+        );
         let (recorded, report) = self.run_recorded(options);
         assert_same(&bare, &recorded);
         self.check_report(&report, "recorded");
@@ -298,13 +376,22 @@ impl Case {
         for expectation in self.expectations(run) {
             wrong.extend(expectation.check(report));
         }
-        assert!(wrong.is_empty(), "{}:\n  {}\n{report}", self.program.display(), wrong.join("\n  "));
+        assert!(
+            wrong.is_empty(),
+            "{}:\n  {}\n{report}",
+            self.program.display(),
+            wrong.join("\n  ")
+        );
     }
 }
 
 /// Holds what a program did under us against what it does bare.
 pub fn assert_same(bare: &Output, recorded: &Output) {
-    assert_eq!(recorded.text, bare.text, "standard output; on standard error: {}", recorded.error);
+    assert_eq!(
+        recorded.text, bare.text,
+        "standard output; on standard error: {}",
+        recorded.error
+    );
     assert_eq!(recorded.error, bare.error, "standard error");
     assert_eq!(recorded.code(), bare.code(), "exit code");
 }
