@@ -1,0 +1,7 @@
+/* Library of killed.c. */
+#include "program.h"
+
+SITE void *library_take(void)
+{
+    return opaque(malloc(300));
+}

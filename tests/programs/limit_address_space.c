@@ -1,0 +1,51 @@
+/*
+ * Item 24. RLIMIT_AS leaves 32 MiB above what is mapped: our tables cannot be
+ * had for the asking, and what the program could map bare it can map with us.
+ *
+ * expect: outcome=exit:0 processes=1
+ * expect: site=after_alloc allocated_blocks=1000 live_blocks=1000 live_bytes=1000*u(1000)
+ * expect: site=thread_alloc allocated_blocks=400 live_blocks=400 live_bytes=400*u(1000)
+ * expect: site=large_alloc allocated_blocks=1 live_blocks=1
+ */
+#include "program.h"
+#include "sites.h"
+
+SITE void after_alloc(void)
+{
+    THOUSAND_TIMES(opaque(malloc(1000));)
+}
+
+SITE void *large_alloc(void)
+{
+    return opaque(malloc(16 << 20));
+}
+
+SITE void *thread_alloc(void *unused)
+{
+    for (int i = 0; i < 100; i++)
+        opaque(malloc(1000));
+    return unused;
+}
+
+int main(void)
+{
+    char text[256] = "";
+    int file = open("/proc/self/statm", O_RDONLY);
+    REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0);
+    close(file);
+    rlim_t pages = strtoul(text, NULL, 10);
+    struct rlimit tight = { pages * 4096 + (32 << 20), RLIM_INFINITY };
+    REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
+    mallopt(M_ARENA_MAX, 1); /* a second arena alone reserves 128 MiB */
+    REQUIRE(large_alloc() != NULL);
+    after_alloc();
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 128 << 10);
+    for (int i = 0; i < 4; i++) {
+        pthread_t thread;
+        REQUIRE(pthread_create(&thread, &attributes, thread_alloc, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+    say(1, "enough room\n");
+}
