@@ -12,7 +12,7 @@
  * expect: in=in_parent library=(charged) allocated_blocks=3 allocated_bytes=7000 freed_blocks=1 freed_bytes=1000 live_bytes=6000
  * expect: in=in_parent site=textures allocated_blocks=2 freed_blocks=1 live_blocks=1 live_bytes=2000
  * expect: in=in_parent site=models allocated_blocks=1 live_bytes=4000
- * expect: in=in_child scope=outer allocated_blocks=1 live_bytes=u(300)
+ * expect: in=in_child scope=outer allocated_blocks=2 freed_blocks=1 live_blocks=1 live_bytes=u(300)
  * expect: in=in_child site=in_child allocated_blocks=1 requested_bytes=300
  */
 #include "program.h"
