@@ -111,9 +111,15 @@ impl SlotHead {
         let mut first = [0u64; 6];
         pages.copy(page_reference(page), &mut first)?;
         let mut hot = [0u64; 4];
-        pages.copy(page_reference(page) + std::mem::offset_of!(Slot, hot) as u64, &mut hot)?;
+        pages.copy(
+            page_reference(page) + std::mem::offset_of!(Slot, hot) as u64,
+            &mut hot,
+        )?;
         let sum = |base: usize, part: usize| first[base].wrapping_add(hot[part]);
-        Some(SlotHead { next: first[1] as u32, flow: [[sum(2, 0), sum(3, 2)], [sum(4, 1), sum(5, 3)]] })
+        Some(SlotHead {
+            next: first[1] as u32,
+            flow: [[sum(2, 0), sum(3, 2)], [sum(4, 1), sum(5, 3)]],
+        })
     }
 }
 
@@ -126,7 +132,10 @@ pub(crate) fn read_header(pages: &dyn Pages) -> Result<Header> {
     }
     let found = first[1] as u32;
     if found != layout::LAYOUT {
-        return Err(Error::Layout { found, expected: layout::LAYOUT });
+        return Err(Error::Layout {
+            found,
+            expected: layout::LAYOUT,
+        });
     }
     if (first[1] >> 32) as usize != layout::PAGE_BYTES || first[2] as u32 != layout::STATE_READY {
         return Err(Error::NotALedger);
@@ -164,12 +173,18 @@ impl Books {
 
     /// Gives a side's sum over the owners.
     pub(crate) fn side(&self, side: Side) -> Counts {
-        self.owners.iter().flatten().filter(|owner| owner.side == side).map(|owner| owner.counts).sum()
+        self.owners
+            .iter()
+            .flatten()
+            .filter(|owner| owner.side == side)
+            .map(|owner| owner.counts)
+            .sum()
     }
 
     fn add_slot(&mut self, pages: &dyn Pages, page: u32, slot: &Slot) {
         let mut totals = [Counts::default(); 2];
-        let count = (slot.record_count as usize).min(layout::RECORD_PAGES * layout::RECORDS_PER_PAGE);
+        let count =
+            (slot.record_count as usize).min(layout::RECORD_PAGES * layout::RECORDS_PER_PAGE);
         for (index, &record_page) in slot.record_pages.iter().enumerate() {
             let first = index * layout::RECORDS_PER_PAGE;
             if first >= count || record_page == 0 {
@@ -230,7 +245,11 @@ impl Books {
             self.threads.push(row(kind, slot.tid, own));
         }
         if ended.iter().any(|counts| !counts.is_untouched()) {
-            match self.threads.iter_mut().find(|thread| thread.kind == ThreadKind::Ended) {
+            match self
+                .threads
+                .iter_mut()
+                .find(|thread| thread.kind == ThreadKind::Ended)
+            {
                 Some(row) => (0..2).for_each(|side| row.counts[side] += ended[side]),
                 None => self.threads.push(row(ThreadKind::Ended, 0, ended)),
             }
@@ -240,7 +259,10 @@ impl Books {
 
 impl SizeCounts {
     fn empty() -> SizeCounts {
-        SizeCounts { buckets: vec![0; layout::SIZE_BUCKETS], longest: 0 }
+        SizeCounts {
+            buckets: vec![0; layout::SIZE_BUCKETS],
+            longest: 0,
+        }
     }
 
     fn add(&mut self, buckets: &[u64], longest: u64) {
@@ -317,11 +339,19 @@ fn read_scopes(pages: &dyn Pages, header: &Header) -> Vec<String> {
     let count = (header.scope_count as usize).min(layout::SCOPE_PAGES * layout::SCOPES_PER_PAGE);
     read_paged::<Text>(pages, &header.scope_pages, layout::SCOPES_PER_PAGE, count)
         .into_iter()
-        .map(|text| text.and_then(|text| read_text(pages, text)).unwrap_or_default())
+        .map(|text| {
+            text.and_then(|text| read_text(pages, text))
+                .unwrap_or_default()
+        })
         .collect()
 }
 
-fn read_owners(pages: &dyn Pages, header: &Header, modules: usize, scopes: &[String]) -> Vec<Option<OwnerBooks>> {
+fn read_owners(
+    pages: &dyn Pages,
+    header: &Header,
+    modules: usize,
+    scopes: &[String],
+) -> Vec<Option<OwnerBooks>> {
     let count = (header.owner_count as usize).min(layout::MAX_OWNERS as usize);
     let capture = header.peak_capture as usize;
     read_paged::<Owner>(pages, &header.owner_pages, layout::OWNERS_PER_PAGE, count)
@@ -337,12 +367,17 @@ fn read_owners(pages: &dyn Pages, header: &Header, modules: usize, scopes: &[Str
                 side: Side::from_index((owner.tag >> 31) as usize),
                 scope: owner.tag & 0x7fff_ffff,
                 call_site: owner.call_site,
-                module: (owner.module as usize).checked_sub(1).filter(|&index| index < modules),
+                module: (owner.module as usize)
+                    .checked_sub(1)
+                    .filter(|&index| index < modules),
                 charged,
                 counts: Counts::default(),
-                at_peak: (1..=2)
-                    .contains(&capture)
-                    .then(|| (owner.peak_bytes[capture - 1], owner.peak_blocks[capture - 1])),
+                at_peak: (1..=2).contains(&capture).then(|| {
+                    (
+                        owner.peak_bytes[capture - 1],
+                        owner.peak_blocks[capture - 1],
+                    )
+                }),
             })
         })
         .collect()
