@@ -43,7 +43,7 @@ static void add_rust_records(const hl_slot *slot)
 
 void hl_fork_begin(void)
 {
-    if (atomic_load_explicit(&hl_wipe.live, memory_order_relaxed) == HL_LIVE_NOT)
+    if (live_now() == HL_LIVE_NOT || !(hl.header->hooks & HL_HOOKS_RUST))
         return;
     if (!rust_before_fork && !(rust_before_fork = hl_reserve(SUM_BYTES)))
         return;

@@ -254,10 +254,7 @@ static void wipe_after_fork(void)
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
-#if defined(HL_CRATE)
-    /* Only a program that has the crate can have Rust's requested sizes to keep. */
     pthread_atfork(hl_fork_begin, hl_fork_parent, NULL);
-#endif
     if (HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK, Linux 4.14 */) != 0)
         pthread_atfork(NULL, NULL, wipe_after_fork);
 }
