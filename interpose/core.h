@@ -193,6 +193,7 @@ typedef struct hl_process {
     char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
     hl_header *header;
     uint32_t committed; /* pages from the first on that have memory */
+    bool charges_seen;  /* somebody charged by name */
     hl_owner *_Atomic owner_rows[HL_OWNER_PAGES];
     hl_module *_Atomic module_rows[HL_MODULE_PAGES];
     hl_text *_Atomic scope_rows[HL_SCOPE_PAGES];
