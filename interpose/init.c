@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <gnu/libc-version.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -110,6 +111,7 @@ static void find_next(void)
     hl.next.realloc = realloc;
     hl.next.free = free;
     hl.next.posix_memalign = posix_memalign;
+    hl.next.malloc_usable_size = malloc_usable_size;
 }
 
 static bool is_glibc(void)
