@@ -44,7 +44,9 @@ fn target_is_supported() -> bool {
 }
 
 fn target_is_static() -> bool {
-    target("FEATURE").split(',').any(|feature| feature == "crt-static")
+    target("FEATURE")
+        .split(',')
+        .any(|feature| feature == "crt-static")
 }
 
 /// The flags every build of the core shares. No built-ins: gcc turns malloc and
@@ -80,7 +82,10 @@ fn core_build() -> cc::Build {
 }
 
 fn sources(extra: &[&str]) -> Vec<PathBuf> {
-    CORE.iter().chain(extra).map(|file| Path::new("interpose").join(file)).collect()
+    CORE.iter()
+        .chain(extra)
+        .map(|file| Path::new("interpose").join(file))
+        .collect()
 }
 
 fn build_archive() {
@@ -99,11 +104,18 @@ fn build_archive() {
     if target_is_static() {
         build.define("HL_STATIC", None);
     }
-    build.define("HL_CRATE", None).files(sources(&extra)).compile("heapledger_core");
+    build
+        .define("HL_CRATE", None)
+        .files(sources(&extra))
+        .compile("heapledger_core");
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     println!("cargo::rustc-link-search=native={out}");
     // Nothing in Rust names malloc, so only +whole-archive keeps the hooks.
-    let whole = if interpose { "+whole-archive" } else { "-whole-archive" };
+    let whole = if interpose {
+        "+whole-archive"
+    } else {
+        "-whole-archive"
+    };
     println!("cargo::rustc-link-lib=static:{whole}=heapledger_core");
 }
 
@@ -113,24 +125,49 @@ fn build_preload(out: &Path) {
     let mut build = core_build();
     let objects_dir = out.join("preload");
     fs::create_dir_all(&objects_dir).expect("OUT_DIR is writable");
-    build.define("HL_PRELOAD", None).define("HL_INTERPOSE", None).out_dir(&objects_dir);
-    let objects = build.files(sources(&["rust.c", "hooks.c"])).compile_intermediates();
+    build
+        .define("HL_PRELOAD", None)
+        .define("HL_INTERPOSE", None)
+        .out_dir(&objects_dir);
+    let objects = build
+        .files(sources(&["rust.c", "hooks.c"]))
+        .compile_intermediates();
     let library = out.join("libheapledger.so");
     let mut link = core_build().get_compiler().to_command();
     link.arg("-shared")
         .arg("-o")
         .arg(&library)
         .args(&objects)
-        .args(["-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,nodelete", "-Wl,-z,noexecstack"])
-        .args(["-Wl,-Bsymbolic-functions", "-Wl,-soname,libheapledger.so", "-Wl,--build-id"])
-        .args(["-static-libgcc", "-Wl,--version-script=interpose/exports.map"]);
+        .args([
+            "-Wl,-z,now",
+            "-Wl,-z,relro",
+            "-Wl,-z,nodelete",
+            "-Wl,-z,noexecstack",
+        ])
+        .args([
+            "-Wl,-Bsymbolic-functions",
+            "-Wl,-soname,libheapledger.so",
+            "-Wl,--build-id",
+        ])
+        .args([
+            "-static-libgcc",
+            "-Wl,--version-script=interpose/exports.map",
+        ]);
     if target("ARCH") == "x86_64" {
         link.args(["-Wl,-z,ibt", "-Wl,-z,shstk"]);
     }
     // Before glibc 2.34 dlsym lived in libdl, which later ones still ship.
-    link.args(["-Wl,--push-state,--no-as-needed", "-l:libdl.so.2", "-Wl,--pop-state"]);
+    link.args([
+        "-Wl,--push-state,--no-as-needed",
+        "-l:libdl.so.2",
+        "-Wl,--pop-state",
+    ]);
     let status = link.status().expect("the C compiler starts");
-    assert!(status.success(), "cannot link {}: {status}", library.display());
+    assert!(
+        status.success(),
+        "cannot link {}: {status}",
+        library.display()
+    );
     println!("cargo::rustc-env=HEAPLEDGER_PRELOAD={}", library.display());
 }
 
@@ -138,16 +175,30 @@ fn build_preload(out: &Path) {
 fn write_layout_facts(out: &Path) {
     let assembly = out.join("layout_probe.s");
     let mut probe = core_build().get_compiler().to_command();
-    probe.args(["-S", "interpose/layout_probe.c", "-o"]).arg(&assembly);
-    let status = probe.status().unwrap_or_else(|error| panic!("cannot start the C compiler: {error}"));
-    assert!(status.success(), "cannot compile interpose/layout_probe.c: {status}");
+    probe
+        .args(["-S", "interpose/layout_probe.c", "-o"])
+        .arg(&assembly);
+    let status = probe
+        .status()
+        .unwrap_or_else(|error| panic!("cannot start the C compiler: {error}"));
+    assert!(
+        status.success(),
+        "cannot compile interpose/layout_probe.c: {status}"
+    );
     let text = fs::read_to_string(&assembly).expect("the compiler wrote its output");
 
     let mut modules: Vec<(String, Vec<(String, i128)>)> = Vec::new();
-    for line in text.lines().filter_map(|line| line.trim().strip_prefix("#-> ")) {
+    for line in text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("#-> "))
+    {
         let (name, value) = line.split_once(' ').expect("a fact is a name and a value");
         let (module, field) = name.split_once('.').expect("a fact's name has two parts");
-        let value: i128 = value.trim().trim_start_matches(['$', '#']).parse().expect("a fact is a number");
+        let value: i128 = value
+            .trim()
+            .trim_start_matches(['$', '#'])
+            .parse()
+            .expect("a fact is a number");
         match modules.last_mut() {
             Some((last, fields)) if last == module => fields.push((field.to_owned(), value)),
             _ => modules.push((module.to_owned(), vec![(field.to_owned(), value)])),
@@ -156,14 +207,31 @@ fn write_layout_facts(out: &Path) {
     assert!(!modules.is_empty(), "no fact in {}", assembly.display());
     let mut rust = String::new();
     for (module, fields) in modules {
-        let module = if module == "const" { "constant".to_owned() } else { module };
+        let module = if module == "const" {
+            "constant".to_owned()
+        } else {
+            module
+        };
         writeln!(rust, "pub mod {module} {{").unwrap();
         for (field, value) in &fields {
-            let value = if *value < 0 { value + (1i128 << 64) } else { *value };
-            writeln!(rust, "    #[allow(non_upper_case_globals)]\n    pub const {field}: u64 = {value};").unwrap();
+            let value = if *value < 0 {
+                value + (1i128 << 64)
+            } else {
+                *value
+            };
+            writeln!(
+                rust,
+                "    #[allow(non_upper_case_globals)]\n    pub const {field}: u64 = {value};"
+            )
+            .unwrap();
         }
         if module != "constant" {
-            writeln!(rust, "    #[allow(non_upper_case_globals)]\n    pub const FIELDS: usize = {};", fields.len() - 1).unwrap();
+            writeln!(
+                rust,
+                "    #[allow(non_upper_case_globals)]\n    pub const FIELDS: usize = {};",
+                fields.len() - 1
+            )
+            .unwrap();
         }
         rust.push_str("}\n");
     }

@@ -54,23 +54,24 @@ typedef struct hl_next {
 /* ---- the owner map ------------------------------------------------------ */
 
 /*
- * A side table from block address to owner, in leaves that are made when the
- * first block of their 64 MiB appears and that take memory a page at a time,
- * so the table takes a sixteenth of the heap, in memory and in address space
- * (and 16 MiB of address space for the root). An entry is written by whoever
- * owns the block at the time: the program's own hand-over of the block orders
- * accesses.
+ * A side table from block address to owner. Three levels keep what it takes in
+ * proportion to the heap, a sixteenth, in memory and in address space, so that
+ * programs under RLIMIT_AS or mlockall do not notice: 64 GiB a root entry,
+ * 16 MiB a leaf. An entry is written by whoever owns the block at the time:
+ * the program's own hand-over of the block orders accesses.
  */
-#define HL_LEAF_SHIFT 26
-#define HL_ROOT_BITS 21 /* 47 bits of address */
+#define HL_LEAF_SHIFT 24
+#define HL_NODE_BITS 12
+#define HL_ROOT_BITS 11 /* 47 bits of address */
 #define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
 /* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
-#define HL_MAX_LEAVES 16384u
+#define HL_MAX_LEAVES 65536u
+typedef _Atomic(char *) hl_node[1 << HL_NODE_BITS];
 typedef struct hl_map {
-    _Atomic(char *) root[1 << HL_ROOT_BITS]; /* grows by compare-and-swap */
+    _Atomic(hl_node *) root[1 << HL_ROOT_BITS]; /* grows by compare-and-swap */
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
-    uint32_t leaf_tops[HL_MAX_LEAVES]; /* root entries that have a leaf */
+    uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
 } hl_map;
 
 /* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
@@ -81,10 +82,12 @@ typedef struct hl_map {
 HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned shift)
 {
     uintptr_t address = (uintptr_t)block;
-    uintptr_t top = address >> HL_LEAF_SHIFT;
-    if (HL_UNLIKELY(top >= 1u << HL_ROOT_BITS))
+    hl_node *node = atomic_load_explicit(
+        &map->root[(address >> (HL_LEAF_SHIFT + HL_NODE_BITS)) & ((1u << HL_ROOT_BITS) - 1)], memory_order_relaxed);
+    if (HL_UNLIKELY(!node))
         return NULL;
-    char *leaf = atomic_load_explicit(&map->root[top], memory_order_relaxed);
+    char *leaf = atomic_load_explicit(&(*node)[(address >> HL_LEAF_SHIFT) & ((1u << HL_NODE_BITS) - 1)],
+                                      memory_order_relaxed);
     if (HL_UNLIKELY(!leaf))
         return NULL;
     return (uint16_t *)(void *)(leaf + ((address >> (shift - 1)) & (HL_LEAF_BYTES(shift) - 2)));
@@ -190,6 +193,7 @@ typedef struct hl_process {
     char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
     hl_header *header;
     uint32_t committed; /* pages from the first on that have memory */
+    bool charges_seen;  /* somebody charged by name */
     hl_owner *_Atomic owner_rows[HL_OWNER_PAGES];
     hl_module *_Atomic module_rows[HL_MODULE_PAGES];
     hl_text *_Atomic scope_rows[HL_SCOPE_PAGES];

@@ -3,31 +3,39 @@
  */
 #include "core.h"
 
-/* Makes the leaf or finds it; NULL if memory is refused. */
-static char *grow_leaf(hl_map *map, uintptr_t top)
+/* What is at the place, made where there is nothing yet; NULL if memory is refused. */
+static void *grow(void *_Atomic *place, size_t bytes, bool *made)
 {
-    char *there = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    void *there = atomic_load_explicit(place, memory_order_acquire);
     if (there)
         return there;
-    char *mine = hl_reserve(HL_LEAF_BYTES(map->shift));
+    void *mine = hl_reserve(bytes);
     if (!mine)
         return NULL;
-    if (!atomic_compare_exchange_strong_explicit(&map->root[top], &there, mine, memory_order_acq_rel,
-                                                 memory_order_acquire)) {
-        hl_release(mine, HL_LEAF_BYTES(map->shift));
-        return there;
-    }
-    uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
-    if (index < HL_MAX_LEAVES)
-        map->leaf_tops[index] = (uint32_t)top;
-    return mine;
+    *made = atomic_compare_exchange_strong_explicit(place, &there, mine, memory_order_acq_rel, memory_order_acquire);
+    if (*made)
+        return mine;
+    hl_release(mine, bytes);
+    return there;
 }
 
 uint16_t *hl_map_grow(hl_map *map, const void *block)
 {
-    uintptr_t top = (uintptr_t)block >> HL_LEAF_SHIFT;
-    if (top >= 1u << HL_ROOT_BITS || !grow_leaf(map, top))
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
+    if (number >> (HL_NODE_BITS + HL_ROOT_BITS))
         return NULL;
+    bool made = false;
+    hl_node *node = grow((void *_Atomic *)&map->root[number >> HL_NODE_BITS], sizeof *node, &made);
+    if (!node)
+        return NULL;
+    made = false;
+    if (!grow((void *_Atomic *)&(*node)[number & ((1u << HL_NODE_BITS) - 1)], HL_LEAF_BYTES(map->shift), &made))
+        return NULL;
+    if (made) {
+        uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
+        if (index < HL_MAX_LEAVES)
+            map->leaf_tops[index] = (uint32_t)number;
+    }
     return hl_map_entry(map, block, map->shift);
 }
 
@@ -48,7 +56,7 @@ static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t ba
 /*
  * Which pages of a leaf were ever touched, as /proc/self/pagemap tells (proc(5):
  * bit 63 present, bit 62 swapped): reading the others would make the kernel map
- * zeros there, a thousand times a leaf.
+ * zeros there, hundreds of times a leaf.
  */
 #define TOUCHED (3ull << 62)
 #define PAGES_AT_ONCE 256
@@ -56,7 +64,8 @@ static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t ba
 static void each_in_leaf(const hl_map *map, long pagemap, uint32_t top, void (*visit)(void *, void *, uint32_t),
                          void *context)
 {
-    const char *leaf = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    const char *leaf =
+        (const char *)hl_map_entry(map, (const void *)((uintptr_t)top << HL_LEAF_SHIFT), map->shift);
     size_t pages = HL_LEAF_BYTES(map->shift) / HL_PAGE_BYTES;
     uint64_t per_page = (uint64_t)(HL_PAGE_BYTES / sizeof(uint16_t)) << map->shift;
     uint64_t state[PAGES_AT_ONCE];

@@ -243,6 +243,12 @@ void *hl_core_rust_alloc(size_t bytes, size_t alignment);
 void *hl_core_rust_alloc_zeroed(size_t bytes, size_t alignment);
 void hl_core_rust_dealloc(void *block, size_t bytes, size_t alignment);
 void *hl_core_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes);
+void hl_core_wrapped_allocated(void *block, size_t bytes, uint32_t is_realloc);
+
+void hl_core_wrapped_allocated(void *block, size_t bytes, uint32_t is_realloc)
+{
+    hl_core_wrapped_book(block, bytes, HL_CALLER(), is_realloc);
+}
 
 void *hl_core_rust_alloc(size_t bytes, size_t alignment)
 {

@@ -18,8 +18,6 @@ pub enum Error {
         /// Layout that this version reads.
         expected: u32,
     },
-    /// No ledger is kept in this process.
-    Inactive,
 }
 
 impl fmt::Display for Error {
@@ -27,9 +25,11 @@ impl fmt::Display for Error {
         match self {
             Error::NotALedger => formatter.write_str("not a heapledger ledger"),
             Error::Layout { found, expected } => {
-                write!(formatter, "layout {found}, this heapledger reads {expected}")
+                write!(
+                    formatter,
+                    "layout {found}, this heapledger reads {expected}"
+                )
             }
-            Error::Inactive => formatter.write_str("no ledger is kept in this process"),
         }
     }
 }

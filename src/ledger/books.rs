@@ -71,9 +71,6 @@ pub(crate) enum ThreadKind {
 pub(crate) struct ThreadBooks {
     pub kind: ThreadKind,
     pub tid: u32,
-    /// Tells threads apart that had the same slot, with `slot`.
-    pub generation: u32,
-    pub slot: u32,
     pub counts: [Counts; 2],
 }
 
@@ -111,9 +108,15 @@ impl SlotHead {
         let mut first = [0u64; 6];
         pages.copy(page_reference(page), &mut first)?;
         let mut hot = [0u64; 4];
-        pages.copy(page_reference(page) + std::mem::offset_of!(Slot, hot) as u64, &mut hot)?;
+        pages.copy(
+            page_reference(page) + std::mem::offset_of!(Slot, hot) as u64,
+            &mut hot,
+        )?;
         let sum = |base: usize, part: usize| first[base].wrapping_add(hot[part]);
-        Some(SlotHead { next: first[1] as u32, flow: [[sum(2, 0), sum(3, 2)], [sum(4, 1), sum(5, 3)]] })
+        Some(SlotHead {
+            next: first[1] as u32,
+            flow: [[sum(2, 0), sum(3, 2)], [sum(4, 1), sum(5, 3)]],
+        })
     }
 }
 
@@ -126,7 +129,10 @@ pub(crate) fn read_header(pages: &dyn Pages) -> Result<Header> {
     }
     let found = first[1] as u32;
     if found != layout::LAYOUT {
-        return Err(Error::Layout { found, expected: layout::LAYOUT });
+        return Err(Error::Layout {
+            found,
+            expected: layout::LAYOUT,
+        });
     }
     if (first[1] >> 32) as usize != layout::PAGE_BYTES || first[2] as u32 != layout::STATE_READY {
         return Err(Error::NotALedger);
@@ -156,7 +162,7 @@ impl Books {
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);
         walk_slots(&header, |page| {
             let slot: Slot = read(pages, page_reference(page))?;
-            books.add_slot(pages, page, &slot);
+            books.add_slot(pages, &slot);
             Some(slot.next)
         });
         Ok(books)
@@ -164,12 +170,18 @@ impl Books {
 
     /// Gives a side's sum over the owners.
     pub(crate) fn side(&self, side: Side) -> Counts {
-        self.owners.iter().flatten().filter(|owner| owner.side == side).map(|owner| owner.counts).sum()
+        self.owners
+            .iter()
+            .flatten()
+            .filter(|owner| owner.side == side)
+            .map(|owner| owner.counts)
+            .sum()
     }
 
-    fn add_slot(&mut self, pages: &dyn Pages, page: u32, slot: &Slot) {
+    fn add_slot(&mut self, pages: &dyn Pages, slot: &Slot) {
         let mut totals = [Counts::default(); 2];
-        let count = (slot.record_count as usize).min(layout::RECORD_PAGES * layout::RECORDS_PER_PAGE);
+        let count =
+            (slot.record_count as usize).min(layout::RECORD_PAGES * layout::RECORDS_PER_PAGE);
         for (index, &record_page) in slot.record_pages.iter().enumerate() {
             let first = index * layout::RECORDS_PER_PAGE;
             if first >= count || record_page == 0 {
@@ -186,7 +198,7 @@ impl Books {
         }
         self.foreign_frees = self.foreign_frees.wrapping_add(slot.foreign_frees);
         self.crossed_frees = self.crossed_frees.wrapping_add(slot.crossed_frees);
-        self.add_thread(page, slot, totals);
+        self.add_thread(slot, totals);
     }
 
     fn add_record(&mut self, record: &Record, totals: &mut [Counts; 2]) {
@@ -204,7 +216,7 @@ impl Books {
     }
 
     /// Splits a slot's totals into its present thread's and its earlier threads'.
-    fn add_thread(&mut self, page: u32, slot: &Slot, totals: [Counts; 2]) {
+    fn add_thread(&mut self, slot: &Slot, totals: [Counts; 2]) {
         let kind = match slot.kind {
             layout::SLOT_SHARED => ThreadKind::Shared,
             layout::SLOT_INHERITED => ThreadKind::Inherited,
@@ -219,18 +231,16 @@ impl Books {
             )
         });
         let own = [totals[0] - ended[0], totals[1] - ended[1]];
-        let row = |kind, tid, counts| ThreadBooks {
-            kind,
-            tid,
-            generation: slot.generation,
-            slot: page,
-            counts,
-        };
+        let row = |kind, tid, counts| ThreadBooks { kind, tid, counts };
         if kind == ThreadKind::Thread || own.iter().any(|counts| !counts.is_untouched()) {
             self.threads.push(row(kind, slot.tid, own));
         }
         if ended.iter().any(|counts| !counts.is_untouched()) {
-            match self.threads.iter_mut().find(|thread| thread.kind == ThreadKind::Ended) {
+            match self
+                .threads
+                .iter_mut()
+                .find(|thread| thread.kind == ThreadKind::Ended)
+            {
                 Some(row) => (0..2).for_each(|side| row.counts[side] += ended[side]),
                 None => self.threads.push(row(ThreadKind::Ended, 0, ended)),
             }
@@ -240,7 +250,10 @@ impl Books {
 
 impl SizeCounts {
     fn empty() -> SizeCounts {
-        SizeCounts { buckets: vec![0; layout::SIZE_BUCKETS], longest: 0 }
+        SizeCounts {
+            buckets: vec![0; layout::SIZE_BUCKETS],
+            longest: 0,
+        }
     }
 
     fn add(&mut self, buckets: &[u64], longest: u64) {
@@ -317,11 +330,19 @@ fn read_scopes(pages: &dyn Pages, header: &Header) -> Vec<String> {
     let count = (header.scope_count as usize).min(layout::SCOPE_PAGES * layout::SCOPES_PER_PAGE);
     read_paged::<Text>(pages, &header.scope_pages, layout::SCOPES_PER_PAGE, count)
         .into_iter()
-        .map(|text| text.and_then(|text| read_text(pages, text)).unwrap_or_default())
+        .map(|text| {
+            text.and_then(|text| read_text(pages, text))
+                .unwrap_or_default()
+        })
         .collect()
 }
 
-fn read_owners(pages: &dyn Pages, header: &Header, modules: usize, scopes: &[String]) -> Vec<Option<OwnerBooks>> {
+fn read_owners(
+    pages: &dyn Pages,
+    header: &Header,
+    modules: usize,
+    scopes: &[String],
+) -> Vec<Option<OwnerBooks>> {
     let count = (header.owner_count as usize).min(layout::MAX_OWNERS as usize);
     let capture = header.peak_capture as usize;
     read_paged::<Owner>(pages, &header.owner_pages, layout::OWNERS_PER_PAGE, count)
@@ -337,12 +358,17 @@ fn read_owners(pages: &dyn Pages, header: &Header, modules: usize, scopes: &[Str
                 side: Side::from_index((owner.tag >> 31) as usize),
                 scope: owner.tag & 0x7fff_ffff,
                 call_site: owner.call_site,
-                module: (owner.module as usize).checked_sub(1).filter(|&index| index < modules),
+                module: (owner.module as usize)
+                    .checked_sub(1)
+                    .filter(|&index| index < modules),
                 charged,
                 counts: Counts::default(),
-                at_peak: (1..=2)
-                    .contains(&capture)
-                    .then(|| (owner.peak_bytes[capture - 1], owner.peak_blocks[capture - 1])),
+                at_peak: (1..=2).contains(&capture).then(|| {
+                    (
+                        owner.peak_bytes[capture - 1],
+                        owner.peak_blocks[capture - 1],
+                    )
+                }),
             })
         })
         .collect()
@@ -372,4 +398,129 @@ fn read_paged<T: layout::Mirror>(
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::layout::{MAGIC, SIZE_BUCKETS};
+
+    /// A ledger in memory, as a file would hold it.
+    struct Words(Vec<u64>);
+
+    impl Pages for Words {
+        fn copy(&self, reference: u64, out: &mut [u64]) -> Option<()> {
+            let start = usize::try_from(reference / 8).ok()?;
+            let end = start.checked_add(out.len())?;
+            out.copy_from_slice(self.0.get(start..end)?);
+            Some(())
+        }
+    }
+
+    /// The ledger of this test process, with what has a scope and a charge in it.
+    #[cfg(heapledger_core)]
+    fn own_ledger() -> Words {
+        use crate::alloc::Alloc;
+        use std::alloc::{GlobalAlloc, Layout};
+
+        let _scope = crate::Scope::enter("own ledger");
+        let layout = Layout::from_size_align(100, 8).expect("a layout");
+        // SAFETY: the size is not zero, and the block is freed with its layout.
+        unsafe {
+            let block = Alloc::system().alloc(layout);
+            Alloc::system().dealloc(block, layout);
+        }
+        let mut words = vec![0u64; 64 * layout::PAGE_BYTES / 8];
+        for page in words.chunks_mut(layout::PAGE_BYTES / 8).enumerate() {
+            let (number, page) = page;
+            if !crate::core::copy_words(page_reference(number as u32), page) {
+                page.fill(0);
+            }
+        }
+        Words(words)
+    }
+
+    #[cfg(heapledger_core)]
+    #[test]
+    fn this_process_s_own_ledger_is_read_whole() {
+        let books = Books::read(&own_ledger()).expect("a ledger");
+        assert_eq!(books.header.pid, std::process::id());
+        assert!(books.scopes.iter().any(|scope| scope == "own ledger"));
+        let in_scope: Counts = books
+            .owners
+            .iter()
+            .flatten()
+            .filter(|owner| owner.scope != 0 && owner.side == Side::Rust)
+            .map(|owner| owner.counts)
+            .sum();
+        assert!(in_scope.adds_up() && in_scope.allocated_bytes >= 100);
+    }
+
+    #[cfg(heapledger_core)]
+    #[test]
+    fn damaged_ledgers_are_read_or_refused_but_never_panic() {
+        let whole = own_ledger();
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..2_000u64 {
+            let mut words = whole.0.clone();
+            for _ in 0..=random() % 64 {
+                // Half of the damage goes to the header, which steers the rest.
+                let room = if random().is_multiple_of(2) {
+                    512
+                } else {
+                    words.len() as u64
+                };
+                let at = (random() % room) as usize;
+                words[at] = match random() % 4 {
+                    0 => u64::MAX,
+                    1 => random() % 70,
+                    2 => random(),
+                    _ => 0,
+                };
+            }
+            if round % 8 == 0 {
+                words.truncate((random() % words.len() as u64) as usize);
+            }
+            let damaged = Words(words);
+            let _ = read_live_bytes(&damaged);
+            let _ = Books::read(&damaged);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_ledger_is_refused() {
+        assert!(matches!(
+            Books::read(&Words(vec![])),
+            Err(Error::NotALedger)
+        ));
+        assert!(matches!(
+            Books::read(&Words(vec![7; 4096])),
+            Err(Error::NotALedger)
+        ));
+        let newer = Words(vec![MAGIC, 2 | 4096 << 32, 1]);
+        assert!(matches!(
+            Books::read(&newer),
+            Err(Error::Layout {
+                found: 2,
+                expected: 1
+            })
+        ));
+    }
+
+    #[test]
+    fn size_buckets_end_where_the_next_begins() {
+        assert_eq!(SizeCounts::bucket_end(0), 7);
+        assert_eq!(SizeCounts::bucket_end(127), 1023);
+        assert_eq!(SizeCounts::bucket_end(128), 1087);
+        assert_eq!(SizeCounts::bucket_end(SIZE_BUCKETS - 1), (1 << 40) - 1);
+        for index in 1..SIZE_BUCKETS {
+            assert!(SizeCounts::bucket_end(index) > SizeCounts::bucket_end(index - 1));
+        }
+    }
 }

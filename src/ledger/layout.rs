@@ -154,3 +154,16 @@ mirror! {
         owner_pages: [u32; OWNER_PAGES],
     }
 }
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals {
+            allocated_bytes: 0,
+            allocated_blocks: 0,
+            requested_bytes: 0,
+            freed_bytes: 0,
+            freed_blocks: 0,
+            reallocs: 0,
+        }
+    }
+}

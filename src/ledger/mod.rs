@@ -1,5 +1,13 @@
 //! The ledger as its readers see it: layout, bytes, books.
 
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        reason = "the command reads more of a ledger than the library"
+    )
+)]
+
 pub(crate) mod books;
 pub(crate) mod layout;
 pub(crate) mod pages;

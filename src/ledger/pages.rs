@@ -45,7 +45,11 @@ pub(crate) fn read<T: Mirror>(pages: &dyn Pages, reference: u64) -> Option<T> {
 }
 
 /// Copies `count` consecutive mirrored values.
-pub(crate) fn read_array<T: Mirror>(pages: &dyn Pages, reference: u64, count: usize) -> Option<Vec<T>> {
+pub(crate) fn read_array<T: Mirror>(
+    pages: &dyn Pages,
+    reference: u64,
+    count: usize,
+) -> Option<Vec<T>> {
     const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 8) };
     if !reference.is_multiple_of(8) || count * size_of::<T>() > 4 * PAGE_BYTES {
         return None;
@@ -54,7 +58,11 @@ pub(crate) fn read_array<T: Mirror>(pages: &dyn Pages, reference: u64, count: us
     pages.copy(reference, &mut words)?;
     let first = words.as_ptr().cast::<T>();
     // SAFETY: as in `read`, for each of `count` values that lie one behind the other.
-    Some((0..count).map(|index| unsafe { first.add(index).read() }).collect())
+    Some(
+        (0..count)
+            .map(|index| unsafe { first.add(index).read() })
+            .collect(),
+    )
 }
 
 /// The reference of a page.
