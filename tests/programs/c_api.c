@@ -1,8 +1,8 @@
 /*
  * The public C functions at their edges: a struct that is too small, a pop too
  * many, a name that is none, more scopes than are remembered, charges under two
- * names, and a forked child that stays in its parent's scope. Found at run time,
- * so that the program runs bare as well.
+ * names, and a forked child that stays in its parent's scope and has what it
+ * charged. Found at run time, so that the program runs bare as well.
  *
  * expect: outcome=exit:0 processes=2 losses.foreign_frees=0
  * expect: in=in_parent scope=outer allocated_blocks=3 requested_bytes=3*100 freed_blocks=1 live_blocks=2
@@ -13,6 +13,7 @@
  * expect: in=in_parent site=textures allocated_blocks=2 freed_blocks=1 live_blocks=1 live_bytes=2000
  * expect: in=in_parent site=models allocated_blocks=1 live_bytes=4000
  * expect: in=in_child scope=outer allocated_blocks=2 freed_blocks=1 live_blocks=1 live_bytes=u(300)
+ * expect: in=in_child library=(charged) live_blocks=2 live_bytes=6000
  * expect: in=in_child site=in_child allocated_blocks=1 requested_bytes=300
  */
 #include "program.h"
