@@ -55,7 +55,7 @@ typedef struct hl_next {
 
 /*
  * A side table from block address to owner. Three levels keep what it takes in
- * proportion to the heap, a sixteenth, in memory and in address space, so that
+ * proportion to the heap (a sixteenth of glibc's, a quarter of others'), so that
  * programs under RLIMIT_AS or mlockall do not notice: 64 GiB a root entry,
  * 16 MiB a leaf. An entry is written by whoever owns the block at the time:
  * the program's own hand-over of the block orders accesses.
