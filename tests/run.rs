@@ -182,7 +182,7 @@ fn our_own_failures_are_told_apart() {
             125,
             "cannot write the recording /dev/full: No space left",
         ),
-        (&["run"], 125, "required arguments"),
+        (&["run"], 125, "no program is named"),
     ] {
         let output = home.command().args(arguments).output().unwrap();
         assert_eq!(

@@ -18,7 +18,7 @@ use crate::recording::model::{Process, Start, TimelinePoint};
 use crate::recording::resolve::{Seen, Tables};
 
 /// Ended processes that wait; each holds a descriptor.
-pub(super) const QUEUE: usize = 64;
+const QUEUE: usize = 64;
 
 /// Work for the clerk.
 pub(super) enum Job {

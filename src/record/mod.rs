@@ -13,6 +13,7 @@ mod output;
 pub(crate) mod preload;
 mod proc;
 mod signals;
+mod spotter;
 mod strangers;
 mod summary;
 mod tally;
@@ -23,7 +24,6 @@ mod watch;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -35,7 +35,6 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::recording::file::Writer;
 use crate::recording::model::Start;
 use crate::recording::symbols;
-use arrivals::watch_directory;
 use clerk::{Clerk, Desk};
 use directory::LedgerDirectory;
 use inherited::Inherited;
@@ -43,6 +42,7 @@ use inspect::{Program, Refusal};
 use launch::{Tracking, launch};
 use output::Output;
 use signals::Signals;
+use spotter::Spotter;
 use summary::{Style, Summary};
 use watch::{Ended, Run, Watch};
 
@@ -106,11 +106,15 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
             None
         }
     };
-    if let (Some(reason), Some(_)) = (program.untracked, &tracking) {
-        say(&format!(
-            "cannot track {shown}: {reason}; running it untracked"
-        ));
-    }
+    let untracked = program.untracked.filter(|_| tracking.is_some());
+    let say_untracked = |when: bool| {
+        if let Some(reason) = untracked.filter(|reason| reason.may_not_start() == !when) {
+            say(&format!(
+                "cannot track {shown}: {reason}; running it untracked"
+            ));
+        }
+    };
+    say_untracked(true);
     let session = match Session::begin(options, &program, tracking, (&path, file)) {
         Ok(session) => session,
         Err(failure) => {
@@ -118,6 +122,8 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
             return Err(failure);
         }
     };
+    // Only now it is known that it runs at all.
+    say_untracked(false);
     let status = session.finish(options, &output)?;
     Ok(status)
 }
@@ -151,7 +157,7 @@ struct Session {
     root_reason: Option<String>,
     child: Child,
     signals: Signals,
-    inotify: Option<OwnedFd>,
+    spotter: Option<Spotter>,
     clerk: Clerk,
 }
 
@@ -185,13 +191,13 @@ impl Session {
             (None, _) => Some("no ledger could be set up".to_owned()),
             (Some(_), reason) => reason.map(|reason| reason.to_string()),
         };
-        let inotify = directory.as_deref().and_then(watch_directory);
-        let set = signals::forwarded();
-        let inherited = Inherited::take(&set);
-        let signals = Signals::open(&set).context("cannot receive signals")?;
+        let inherited = Inherited::take(&signals::blocked());
+        let signals = Signals::open(&signals::forwarded()).context("cannot receive signals")?;
+        let spotter = directory.as_deref().map(Spotter::begin).transpose();
+        let spotter = spotter.context("cannot watch for ledgers")?;
         let clerk = Clerk::employ(writer, start.clone()).context("cannot start a thread")?;
         let child = launch(&options.command, program, tracking.as_ref(), inherited)
-            .map_err(|error| not_launched(&start.command[0], &error))?;
+            .map_err(|error| not_launched(&start.command[0], program, &error))?;
         raise_descriptor_limit();
         start.root_pid = child.id();
         clerk.give(clerk::Job::Start(start.clone()));
@@ -202,7 +208,7 @@ impl Session {
             root_reason,
             child,
             signals,
-            inotify,
+            spotter,
             clerk,
         })
     }
@@ -210,17 +216,13 @@ impl Session {
     /// Watches the program until it ends, then finishes the recording.
     fn finish(self, options: &RunOptions, output: &Output) -> Result<ExitStatus> {
         let run = Run {
-            directory: self
-                .tracking
-                .as_ref()
-                .map(|tracking| tracking.directory.path.as_path()),
             children: options.children,
             clerk: &self.clerk,
             start_unix_ns: self.start.unix_ns,
             command: &self.start.command,
             root_reason: self.root_reason,
         };
-        let watch = Watch::new(run, self.child, self.signals, self.inotify)
+        let watch = Watch::new(run, self.child, self.signals, self.spotter)
             .context("cannot watch the program")?;
         let ended = watch.run().context("cannot watch the program")?;
         let duration_s = self.began.elapsed().as_secs_f64();
@@ -265,16 +267,18 @@ fn summarise(desk: &Desk, ended: &Ended, duration_s: f64, output: &Output) {
     let _ = io::stderr().write_all(&text);
 }
 
-fn not_launched(program: &str, error: &io::Error) -> Failure {
+fn not_launched(shown: &str, program: &Program, error: &io::Error) -> Failure {
     let exit_code = if error.kind() == io::ErrorKind::NotFound {
         NOT_FOUND
     } else {
         NOT_EXECUTABLE
     };
-    Failure {
-        exit_code,
-        error: anyhow!("cannot run {program}: {error}"),
-    }
+    // "Exec format error" says less than what was found out about the file.
+    let error = match program.untracked.filter(|reason| reason.may_not_start()) {
+        Some(reason) => anyhow!("cannot run {shown}: {reason} ({error})"),
+        None => anyhow!("cannot run {shown}: {error}"),
+    };
+    Failure { exit_code, error }
 }
 
 fn default_output(program: &str) -> PathBuf {

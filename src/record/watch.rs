@@ -3,21 +3,21 @@
 //! One loop waits for signals, for new ledgers, for processes that end, and for
 //! the time of the next reading.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::arrivals::{self, Arrival, open_complete, pid_of};
-use super::clerk::{Clerk, Job, QUEUE};
+use super::arrivals::{Arrival, open_complete};
+use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
 use super::signals::Signals;
+use super::spotter::Spotter;
 use super::strangers::{self, Strangers};
 use super::{ending, mono_ns, proc, unix_ns};
 use crate::ledger::layout::Header;
@@ -38,7 +38,6 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// What the watch needs to know of the run.
 pub(super) struct Run<'a> {
-    pub directory: Option<&'a Path>,
     pub children: bool,
     pub clerk: &'a Clerk,
     pub start_unix_ns: u64,
@@ -63,7 +62,7 @@ pub(super) struct Watch<'a> {
     root_pidfd: Option<OwnedFd>,
     signals: Signals,
     epoll: OwnedFd,
-    inotify: Option<OwnedFd>,
+    spotter: Option<Spotter>,
     arrivals: Vec<Arrival>,
     images: HashMap<u64, Image>,
     /// The present image of each process.
@@ -73,18 +72,16 @@ pub(super) struct Watch<'a> {
     next_reading: Instant,
     tree_peak: [i64; 3],
     root_was_seen: bool,
-    /// The last ledgers handed over: their files may still be there.
-    given: VecDeque<PathBuf>,
 }
 
 impl<'a> Watch<'a> {
-    /// Begins to watch. The descriptors for new ledgers must exist before the
-    /// program starts, so that none is missed; see [`arrivals::watch_directory`].
+    /// Begins to watch. The spotter must exist before the program starts, so that
+    /// no ledger is missed; without one nothing is tracked.
     pub(super) fn new(
         run: Run<'a>,
         child: Child,
         signals: Signals,
-        inotify: Option<OwnedFd>,
+        spotter: Option<Spotter>,
     ) -> io::Result<Watch<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let root_pid = child.id();
@@ -98,8 +95,8 @@ impl<'a> Watch<'a> {
             )
         };
         add(signals.as_fd(), SIGNALS)?;
-        if let Some(descriptor) = &inotify {
-            add(std::os::fd::AsFd::as_fd(descriptor), LEDGERS)?;
+        if let Some(spotter) = &spotter {
+            add(spotter.as_fd(), LEDGERS)?;
         }
         if let Some(descriptor) = &root_pidfd {
             add(std::os::fd::AsFd::as_fd(descriptor), ROOT)?;
@@ -112,7 +109,7 @@ impl<'a> Watch<'a> {
             root_pidfd,
             signals,
             epoll,
-            inotify,
+            spotter,
             arrivals: Vec::new(),
             images: HashMap::new(),
             present: HashMap::new(),
@@ -121,7 +118,6 @@ impl<'a> Watch<'a> {
             next_reading: Instant::now(),
             tree_peak: [0; 3],
             root_was_seen: false,
-            given: VecDeque::new(),
         })
     }
 
@@ -136,7 +132,7 @@ impl<'a> Watch<'a> {
             if now >= self.next_reading {
                 self.read(now);
             }
-            if self.run.directory.is_some() && now >= self.strangers.next() {
+            if self.spotter.is_some() && now >= self.strangers.next() {
                 self.scan();
             }
         };
@@ -145,14 +141,14 @@ impl<'a> Watch<'a> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.run.directory.is_none() {
+        let Some(spotter) = &self.spotter else {
             return self.root_pidfd.is_none().then_some(POLL);
-        }
+        };
         let mut next = self.strangers.next();
         if !self.images.is_empty() || !self.arrivals.is_empty() {
             next = next.min(self.next_reading);
         }
-        let limit = if self.root_pidfd.is_none() || self.inotify.is_none() {
+        let limit = if self.root_pidfd.is_none() || !spotter.is_told() {
             POLL
         } else {
             Duration::MAX
@@ -178,13 +174,16 @@ impl<'a> Watch<'a> {
         for event in &events {
             match event.data.u64() {
                 SIGNALS => self.forward(),
-                LEDGERS => self.note_arrivals(),
-                ROOT => {}
+                LEDGERS | ROOT => {}
                 key => self.note_end(key),
             }
         }
-        if self.inotify.is_none() && self.run.directory.is_some() {
-            self.list_directory();
+        if self
+            .spotter
+            .as_ref()
+            .is_some_and(|spotter| !spotter.is_told())
+        {
+            self.look();
         }
         self.admit_all();
         Ok(())
@@ -200,56 +199,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn note_arrivals(&mut self) {
-        let Some(descriptor) = &self.inotify else {
-            return;
-        };
-        let (names, overflowed) = arrivals::announced(descriptor);
-        for name in names {
-            self.note_arrival(&name);
-        }
-        if overflowed {
-            self.list_directory();
-        }
-    }
-
-    fn note_arrival(&mut self, name: &str) {
-        let (Some(directory), Some(pid)) = (self.run.directory, pid_of(name)) else {
-            return;
-        };
-        let path = directory.join(name);
-        // The descriptor is opened at first sight: the process may not live long.
-        let pidfd = ending::open(pid);
-        self.arrivals.push(Arrival { path, pid, pidfd });
-    }
-
-    fn list_directory(&mut self) {
-        let entries = self
-            .run
-            .directory
-            .map(fs::read_dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .flatten();
-        let names: Vec<String> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        for name in names {
-            let known = |path: &Path| path.file_name().is_some_and(|found| found == name.as_str());
-            let is_watched = self.images.values().any(|image| match &image.books {
-                BooksOf::Ledger { path, .. } => known(path),
-                BooksOf::Nobody(_) => false,
-            });
-            let is_given = self.given.iter().any(|path| known(path));
-            if !is_watched && !is_given && !self.arrivals.iter().any(|arrival| known(&arrival.path))
-            {
-                self.note_arrival(&name);
-            }
+    /// Looks for ledgers that the kernel has not told of yet.
+    fn look(&self) {
+        if let Some(spotter) = &self.spotter {
+            spotter.look();
         }
     }
 
     fn admit_all(&mut self) {
+        if let Some(spotter) = &self.spotter {
+            self.arrivals.extend(spotter.take());
+        }
         for arrival in std::mem::take(&mut self.arrivals) {
             match open_complete(&arrival) {
                 Ok(Some((file, header))) => self.admit(arrival, file, &header),
@@ -317,16 +277,12 @@ impl<'a> Watch<'a> {
     }
 
     fn give(&mut self, image: Image, outcome: Outcome) {
-        if let BooksOf::Ledger { path, .. } = &image.books {
-            self.given.truncate(QUEUE + 2);
-            self.given.push_front(path.clone());
-        }
         self.run.clerk.give(image.finish(outcome, mono_ns()));
     }
 
     fn note_end(&mut self, key: u64) {
         // A new image may have been announced and not admitted yet.
-        self.note_arrivals();
+        self.look();
         self.admit_all();
         let Some(image) = self.images.remove(&key) else {
             return;
@@ -401,7 +357,7 @@ impl<'a> Watch<'a> {
     /// Gives children that end with the program the time to do so.
     fn settle(&mut self) -> io::Result<()> {
         let until = Instant::now() + GRACE;
-        self.list_directory();
+        self.look();
         self.admit_all();
         loop {
             let others = self
@@ -420,11 +376,8 @@ impl<'a> Watch<'a> {
     }
 
     fn finish(mut self, status: ExitStatus) -> Ended {
-        self.list_directory();
+        self.look();
         self.admit_all();
-        // Closing it takes the kernel some 10 ms: meanwhile the symbols are read.
-        let inotify = self.inotify.take();
-        std::thread::spawn(move || drop(inotify));
         let root_outcome = ending::from_status(status);
         for (_, image) in std::mem::take(&mut self.images) {
             let outcome = match image.pid == self.root_pid {
