@@ -68,8 +68,8 @@ impl fmt::Display for Untracked {
             Untracked::Capabilities => {
                 "has file capabilities, so the dynamic linker ignores LD_PRELOAD"
             }
-            Untracked::OwnAllocator => "bypassed by its own malloc",
-            Untracked::Sanitizer => "bypassed by AddressSanitizer\'s allocator",
+            Untracked::OwnAllocator => "bypassed: it has a malloc of its own",
+            Untracked::Sanitizer => "bypassed: AddressSanitizer has a malloc of its own",
         })
     }
 }

@@ -239,8 +239,12 @@ impl Session {
         symbols::resolve(&desk.tables.modules, &mut desk.tables.sites);
         desk.end();
         if let Some(error) = &desk.failure {
+            let left_out = match desk.left_out {
+                0 => "names of call sites are missing".to_owned(),
+                number => format!("{number} processes are left out"),
+            };
             say(&format!(
-                "cannot write {}: {error}; the recording is cut short",
+                "cannot write all of {}: {error}; {left_out}",
                 output.path.display()
             ));
         }

@@ -20,7 +20,7 @@ use super::signals::Signals;
 use super::spotter::Spotter;
 use super::strangers::{self, Strangers};
 use super::{ending, mono_ns, proc, unix_ns};
-use crate::ledger::layout::Header;
+use crate::ledger::layout::{self, Header};
 use crate::recording::model::{Outcome, Process};
 use crate::recording::resolve::seconds_between;
 
@@ -229,6 +229,9 @@ impl<'a> Watch<'a> {
         // arguments are not this image's.
         if let Some(stat) = stat.filter(|_| proc::maps(pid, strangers::LIBRARY) != Some(false)) {
             image.arguments_at = stat.arguments_at;
+        }
+        if header.flags & layout::FLAG_BYPASSED != 0 {
+            image.mapped = proc::mapped_files(pid);
         }
         // Another process with the number that ours has in its own pid namespace.
         let is_another =

@@ -81,7 +81,7 @@ fn resolve_module(module: &Module, sites: &mut [Site], indices: &[usize]) -> Opt
 }
 
 /// Opens a file that cannot block us: no device, no pipe.
-fn open_regular(path: &Path) -> Option<File> {
+pub(super) fn open_regular(path: &Path) -> Option<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
