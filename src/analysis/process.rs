@@ -171,7 +171,8 @@ fn threads(process: &Process) -> Vec<ThreadRow<'_>> {
 /// nearer to the peak than what was captured. Gives the sum of the shares.
 fn choose_shares(process: &Process, books: &mut Books) -> i64 {
     let captured = process.peak.captured_live_bytes;
-    let at_end: i64 = books.sites.iter().map(|row| row.counts.live_bytes).sum();
+    let live = books.sites.iter().map(|row| row.counts.live_bytes);
+    let at_end = live.fold(0i64, i64::saturating_add);
     if at_end <= captured {
         return captured;
     }

@@ -35,6 +35,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::recording::file::Writer;
 use crate::recording::model::Start;
 use crate::recording::symbols;
+use crate::report::Style;
 use clerk::{Clerk, Desk};
 use directory::LedgerDirectory;
 use inherited::Inherited;
@@ -43,7 +44,7 @@ use launch::{Tracking, launch};
 use output::Output;
 use signals::Signals;
 use spotter::Spotter;
-use summary::{Style, Summary};
+use summary::Summary;
 use watch::{Ended, Run, Watch};
 
 /// Exit codes of our own failures, as env's.
@@ -153,7 +154,8 @@ fn prepare(options: &RunOptions) -> Result<Tracking> {
 struct Session {
     began: Instant,
     start: Start,
-    tracking: Option<Tracking>,
+    /// Keeps the directory of ledgers until the end.
+    _tracking: Option<Tracking>,
     root_reason: Option<String>,
     child: Child,
     signals: Signals,
@@ -204,7 +206,7 @@ impl Session {
         Ok(Session {
             began: Instant::now(),
             start,
-            tracking,
+            _tracking: tracking,
             root_reason,
             child,
             signals,
@@ -261,13 +263,14 @@ fn summarise(desk: &Desk, ended: &Ended, duration_s: f64, output: &Output) {
         modules: &desk.tables.modules,
         sites: &desk.tables.sites,
         tree_peak: ended.tree_peak,
+        outcome: &ending::from_status(ended.status),
         duration_s,
         file: &output.path,
         file_bytes: desk.writer.bytes_written(),
     };
     let mut text = Vec::new();
     // Standard error may be closed; the program's exit code matters more.
-    let _ = summary.print(&mut text, Style::for_stderr());
+    let _ = summary.print(&mut text, Style::of(&io::stderr()));
     let _ = io::stderr().write_all(&text);
 }
 
