@@ -9,6 +9,7 @@ mod image;
 mod inherited;
 pub(crate) mod inspect;
 mod launch;
+mod lives;
 mod output;
 pub(crate) mod preload;
 mod proc;
@@ -41,6 +42,7 @@ use directory::LedgerDirectory;
 use inherited::Inherited;
 use inspect::{Program, Refusal};
 use launch::{Tracking, launch};
+use lives::Lives;
 use output::Output;
 use signals::Signals;
 use spotter::Spotter;
@@ -52,8 +54,10 @@ const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Reason of a process whose image should have loaded the library and did not.
+/// Reason of a process whose image was seen without the library it should have loaded.
 const NOT_LOADED: &str = "the preload library was not loaded";
+/// Reason of a program of which no ledger came, and nothing more was seen.
+const NO_LEDGER: &str = "no ledger came: the preload library was not loaded, or found no room";
 
 /// What `heapledger run` was asked for.
 pub(crate) struct RunOptions {
@@ -160,6 +164,7 @@ struct Session {
     child: Child,
     signals: Signals,
     spotter: Option<Spotter>,
+    lives: Option<Lives>,
     clerk: Clerk,
 }
 
@@ -197,6 +202,8 @@ impl Session {
         let signals = Signals::open(&signals::forwarded()).context("cannot receive signals")?;
         let spotter = directory.as_deref().map(Spotter::begin).transpose();
         let spotter = spotter.context("cannot watch for ledgers")?;
+        // Not everybody may; it only makes certain what is mostly known.
+        let lives = directory.as_ref().and_then(|_| Lives::listen().ok());
         let clerk = Clerk::employ(writer, start.clone()).context("cannot start a thread")?;
         let child = launch(&options.command, program, tracking.as_ref(), inherited)
             .map_err(|error| not_launched(&start.command[0], program, &error))?;
@@ -211,6 +218,7 @@ impl Session {
             child,
             signals,
             spotter,
+            lives,
             clerk,
         })
     }
@@ -224,7 +232,7 @@ impl Session {
             command: &self.start.command,
             root_reason: self.root_reason,
         };
-        let watch = Watch::new(run, self.child, self.signals, self.spotter)
+        let watch = Watch::new(run, self.child, self.signals, (self.spotter, self.lives))
             .context("cannot watch the program")?;
         let ended = watch.run().context("cannot watch the program")?;
         let duration_s = self.began.elapsed().as_secs_f64();
@@ -234,7 +242,7 @@ impl Session {
             .context("the recording is not complete")?;
         if ended.handshake_failed {
             say(&format!(
-                "{} was not tracked: {NOT_LOADED}",
+                "{} was not tracked: {NO_LEDGER}",
                 self.start.command[0]
             ));
         }

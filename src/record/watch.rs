@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::arrivals::{Arrival, open_complete};
 use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
+use super::lives::Lives;
 use super::signals::Signals;
 use super::spotter::Spotter;
 use super::strangers::{self, Strangers};
@@ -27,7 +29,11 @@ use crate::recording::resolve::seconds_between;
 const SIGNALS: u64 = 0;
 const LEDGERS: u64 = 1;
 const ROOT: u64 = 2;
-const FIRST_IMAGE: u64 = 3;
+const LIVES: u64 = 3;
+const FIRST_IMAGE: u64 = 4;
+
+/// Reason of a program that was executed, kept no ledger and was not seen.
+const ENDED_TOO_SOON: &str = "kept no ledger, and ended before it could be looked at";
 
 /// Readings may cost this part of the time.
 const COST_DIVISOR: u32 = 50;
@@ -63,6 +69,7 @@ pub(super) struct Watch<'a> {
     signals: Signals,
     epoll: OwnedFd,
     spotter: Option<Spotter>,
+    lives: Option<Lives>,
     arrivals: Vec<Arrival>,
     images: HashMap<u64, Image>,
     /// The present image of each process.
@@ -81,7 +88,7 @@ impl<'a> Watch<'a> {
         run: Run<'a>,
         child: Child,
         signals: Signals,
-        spotter: Option<Spotter>,
+        (spotter, lives): (Option<Spotter>, Option<Lives>),
     ) -> io::Result<Watch<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let root_pid = child.id();
@@ -98,6 +105,9 @@ impl<'a> Watch<'a> {
         if let Some(spotter) = &spotter {
             add(spotter.as_fd(), LEDGERS)?;
         }
+        if let Some(lives) = &lives {
+            add(lives.as_fd(), LIVES)?;
+        }
         if let Some(descriptor) = &root_pidfd {
             add(std::os::fd::AsFd::as_fd(descriptor), ROOT)?;
         }
@@ -110,6 +120,7 @@ impl<'a> Watch<'a> {
             signals,
             epoll,
             spotter,
+            lives,
             arrivals: Vec::new(),
             images: HashMap::new(),
             present: HashMap::new(),
@@ -174,6 +185,7 @@ impl<'a> Watch<'a> {
         for event in &events {
             match event.data.u64() {
                 SIGNALS => self.forward(),
+                LIVES => self.hear(),
                 LEDGERS | ROOT => {}
                 key => self.note_end(key),
             }
@@ -243,17 +255,17 @@ impl<'a> Watch<'a> {
                 self.give(image, Outcome::Exec);
                 return self.insert(previous);
             }
-            let same = previous.start_ticks == image.start_ticks;
-            let outcome = if same {
-                Outcome::Exec
+            if previous.start_ticks == image.start_ticks {
+                self.give(previous, Outcome::Exec);
             } else {
-                previous.outcome()
-            };
-            self.give(previous, outcome);
+                let outcome = self.outcome(&previous);
+                self.give(previous, outcome);
+            }
         }
         self.root_was_seen |= pid == self.root_pid;
         if pid != self.root_pid && image.pidfd.is_none() && stat.is_none() {
-            return self.give(image, Outcome::Unknown);
+            let outcome = self.outcome(&image);
+            return self.give_ended(image, outcome);
         }
         image.read(Instant::now(), mono_ns());
         self.insert(image);
@@ -293,8 +305,53 @@ impl<'a> Watch<'a> {
         if self.present.get(&image.pid) == Some(&key) {
             self.present.remove(&image.pid);
         }
+        let outcome = self.outcome(&image);
+        self.give_ended(image, outcome);
+    }
+
+    fn hear(&mut self) {
+        if let Some(lives) = &mut self.lives {
+            lives.hear();
+        }
+    }
+
+    /// Tells how an image's process ended, by whoever knows.
+    fn outcome(&mut self, image: &Image) -> Outcome {
         let outcome = image.outcome();
-        self.give(image, outcome);
+        if outcome != Outcome::Unknown {
+            return outcome;
+        }
+        self.hear();
+        let lives = self.lives.as_ref();
+        lives
+            .and_then(|lives| lives.wait_status(image.pid, image.created_mono_ns))
+            .map_or(Outcome::Unknown, |status| {
+                ending::from_status(ExitStatus::from_raw(status))
+            })
+    }
+
+    /// Hands over the last image that was seen of a process, and says so where
+    /// it was not the last that there was.
+    fn give_ended(&mut self, image: Image, outcome: Outcome) {
+        self.hear();
+        let (pid, began) = (image.pid, image.created_mono_ns);
+        let lives = self.lives.as_ref().filter(|_| image.is_tracked());
+        let Some(executed) = lives.and_then(|lives| lives.executed(pid, began)) else {
+            return self.give(image, outcome);
+        };
+        self.give(image, Outcome::Exec);
+        let now = mono_ns();
+        let lasted_ns = now.saturating_sub(executed);
+        let began_unix_ns = unix_ns().saturating_sub(lasted_ns);
+        self.run.clerk.give(Job::Untracked(Box::new(Process {
+            pid,
+            exe: "(unknown program)".to_owned(),
+            started_s: seconds_between(self.run.start_unix_ns, began_unix_ns),
+            duration_s: seconds_between(executed, now),
+            outcome,
+            untracked_reason: Some(ENDED_TOO_SOON.to_owned()),
+            ..Process::default()
+        })));
     }
 
     /// Reads every image whose time has come.
@@ -385,11 +442,13 @@ impl<'a> Watch<'a> {
         for (_, image) in std::mem::take(&mut self.images) {
             let outcome = match image.pid == self.root_pid {
                 true => root_outcome.clone(),
-                false if image.pidfd.is_none() => Outcome::Unknown,
-                false if image.has_ended() => image.outcome(),
+                false if image.pidfd.is_none() || image.has_ended() => self.outcome(&image),
                 false => Outcome::Running,
             };
-            self.give(image, outcome);
+            match outcome {
+                Outcome::Running => self.give(image, outcome),
+                _ => self.give_ended(image, outcome),
+            }
         }
         let handshake_failed = !self.root_was_seen && self.run.root_reason.is_none();
         if !self.root_was_seen {
@@ -409,7 +468,7 @@ impl<'a> Watch<'a> {
             .run
             .root_reason
             .clone()
-            .unwrap_or_else(|| super::NOT_LOADED.to_owned());
+            .unwrap_or_else(|| super::NO_LEDGER.to_owned());
         Process {
             pid: self.root_pid,
             parent_pid: std::process::id(),
