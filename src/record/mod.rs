@@ -112,14 +112,14 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         }
     };
     let untracked = program.untracked.filter(|_| tracking.is_some());
-    let say_untracked = |when: bool| {
-        if let Some(reason) = untracked.filter(|reason| reason.may_not_start() == !when) {
+    let say_untracked = |is_started: bool| {
+        if let Some(reason) = untracked.filter(|reason| reason.may_not_start() == is_started) {
             say(&format!(
                 "cannot track {shown}: {reason}; running it untracked"
             ));
         }
     };
-    say_untracked(true);
+    say_untracked(false);
     let session = match Session::begin(options, &program, tracking, (&path, file)) {
         Ok(session) => session,
         Err(failure) => {
@@ -128,7 +128,7 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         }
     };
     // Only now it is known that it runs at all.
-    say_untracked(false);
+    say_untracked(true);
     let status = session.finish(options, &output)?;
     Ok(status)
 }

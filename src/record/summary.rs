@@ -130,11 +130,14 @@ impl Summary<'_> {
         writeln!(
             out,
             "\n  {}",
-            style.paint(Ink::Faint, &format!(
-                "held by {} (pid {}) {when}",
-                printable(phrases::program(process)),
-                process.pid
-            ))
+            style.paint(
+                Ink::Faint,
+                &format!(
+                    "held by {} (pid {}) {when}",
+                    printable(phrases::program(process)),
+                    process.pid
+                )
+            )
         )?;
         for owner in owners.iter().take(SITES) {
             let (bytes, blocks) = held(owner);

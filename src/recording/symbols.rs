@@ -117,7 +117,9 @@ fn name_from_symbols(path: &Path, build_id: &[u8], sites: &mut [Site], indices: 
 /// Gives the file in which distributions keep what they stripped off.
 fn symbols_apart(build_id: &[u8]) -> Option<PathBuf> {
     let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let (directory, name) = digits.split_at_checked(2).filter(|(_, rest)| !rest.is_empty())?;
+    let (directory, name) = digits
+        .split_at_checked(2)
+        .filter(|(_, rest)| !rest.is_empty())?;
     let path = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
     open_regular(Path::new(&path)).map(|_| path.into())
 }

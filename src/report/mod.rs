@@ -5,7 +5,10 @@
 
 mod chart;
 pub mod json;
-#[cfg_attr(not(heapledger_core), allow(dead_code, reason = "the summary of a run uses more"))]
+#[cfg_attr(
+    not(heapledger_core),
+    allow(dead_code, reason = "the summary of a run uses more")
+)]
 pub(crate) mod phrases;
 pub mod style;
 mod table;
