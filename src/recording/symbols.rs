@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -18,6 +18,19 @@ use object::{Object, ReadCache};
 
 use super::model::{Module, Site};
 use super::shims::{is_shim, mark_shims};
+
+/// Where what nobody here has built lies.
+const SYSTEM_DIRECTORIES: [&str; 9] = [
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/bin",
+    "/usr/sbin",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/sbin",
+];
 
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -57,13 +70,18 @@ fn resolve_module(module: &Module, sites: &mut [Site], indices: &[usize]) -> Opt
     if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
         return None;
     }
-    name_sites(path, sites, indices);
+    if wants_lines(path, &elf) {
+        name_sites(Elf::new(path), sites, indices);
+    } else {
+        // No line tables of system libraries: they take a tenth of a second to read.
+        name_from_symbols(path, &module.build_id, sites, indices);
+    }
     mark_shims(&elf, sites, indices);
     Some(())
 }
 
 /// Opens a file that cannot block us: no device, no pipe.
-fn open_regular(path: &Path) -> Option<File> {
+pub(super) fn open_regular(path: &Path) -> Option<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -72,13 +90,47 @@ fn open_regular(path: &Path) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
-fn name_sites(path: &Path, sites: &mut [Site], indices: &[usize]) {
+/// Tells whether lines are worth their price: they lie in the file itself, or the
+/// file is not the system's.
+fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
+    let is_systems = SYSTEM_DIRECTORIES.iter().any(|part| path.starts_with(part));
+    !is_systems || elf.section_by_name(".debug_info").is_some()
+}
+
+/// Takes names from the symbol table, and where it was stripped, from the one
+/// that the system keeps apart.
+fn name_from_symbols(path: &Path, build_id: &[u8], sites: &mut [Site], indices: &[usize]) {
+    let mut source = Elf::new(path);
+    source.debug_syms = false;
+    name_sites(source, sites, indices);
+    let nameless = indices.iter().copied();
+    let nameless: Vec<usize> = nameless
+        .filter(|&index| sites[index].symbol.is_none())
+        .collect();
+    if let Some(apart) = symbols_apart(build_id).filter(|_| !nameless.is_empty()) {
+        let mut source = Elf::new(apart);
+        source.debug_syms = false;
+        name_sites(source, sites, &nameless);
+    }
+}
+
+/// Gives the file in which distributions keep what they stripped off.
+fn symbols_apart(build_id: &[u8]) -> Option<PathBuf> {
+    let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (directory, name) = digits
+        .split_at_checked(2)
+        .filter(|(_, rest)| !rest.is_empty())?;
+    let path = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
+    open_regular(Path::new(&path)).map(|_| path.into())
+}
+
+fn name_sites(source: Elf, sites: &mut [Site], indices: &[usize]) {
     // The return address may already belong to the next line, or the next function.
     let calls: Vec<u64> = indices
         .iter()
         .map(|&index| sites[index].offset.saturating_sub(1))
         .collect();
-    let source = Source::Elf(Elf::new(path));
+    let source = Source::Elf(source);
     let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
     let Ok(found) = symbolizer.symbolize(&source, Input::VirtOffset(&calls)) else {
         return;

@@ -66,6 +66,9 @@ impl Page<'_> {
         let mut text = self.title("Totals") + &table.render(self.style);
         if self.report.tracked().count() > 1 {
             text += &self.faint("  processes peak at different times: the peaks of each are below");
+            if self.report.tracked().any(|process| process.process.forked) {
+                text += &self.faint("  what forks inherited is not counted as allocated again");
+            }
         }
         text
     }
