@@ -131,7 +131,11 @@ fn name_sites(source: Elf, sites: &mut [Site], indices: &[usize]) {
         .map(|&index| sites[index].offset.saturating_sub(1))
         .collect();
     let source = Source::Elf(source);
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
+    // Its demangling takes C names for C++ types: `t` would become `unsigned short`.
+    let symbolizer = Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .build();
     let Ok(found) = symbolizer.symbolize(&source, Input::VirtOffset(&calls)) else {
         return;
     };
@@ -142,13 +146,27 @@ fn name_sites(source: Elf, sites: &mut [Site], indices: &[usize]) {
     }
 }
 
+/// Gives the name that the source has: Rust's without its hash, C++'s with its
+/// parameters, C's as it is.
+fn demangled(name: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    let cpp = name
+        .starts_with("_Z")
+        .then(|| cpp_demangle::Symbol::new(name).ok());
+    let cpp = cpp.flatten().and_then(|symbol| symbol.demangle().ok());
+    cpp.unwrap_or_else(|| name.to_owned())
+}
+
 /// Takes the function that the compiler emitted, not what it inlined there:
 /// `decode` says more than `Vec::with_capacity`.
 fn name_site(site: &mut Site, symbol: &Sym<'_>) {
-    site.symbol = Some(symbol.name.clone().into_owned());
-    if is_shim(&symbol.name) {
+    let name = demangled(&symbol.name);
+    if is_shim(&symbol.name) || is_shim(&name) {
         site.rust_shim = true;
     }
+    site.symbol = Some(name);
     if let Some(code) = &symbol.code_info {
         site.file = Some(code.to_path().to_string_lossy().into_owned());
         site.line = code.line;
@@ -160,6 +178,20 @@ mod tests {
     use object::ObjectSymbol;
 
     use super::*;
+
+    #[test]
+    fn names_read_as_in_the_source() {
+        assert_eq!(demangled("t"), "t");
+        assert_eq!(demangled("_start"), "_start");
+        assert_eq!(
+            demangled("_Z6decodePKcm"),
+            "decode(char const*, unsigned long)"
+        );
+        assert_eq!(
+            demangled("_ZN4core3fmt5write17h0123456789abcdefE"),
+            "core::fmt::write"
+        );
+    }
 
     /// Not inlined, so that it has a symbol of its own.
     #[inline(never)]
