@@ -11,6 +11,11 @@ mod invariants;
 mod process;
 mod signals;
 mod sizes;
+#[cfg_attr(
+    not(heapledger_core),
+    allow(dead_code, reason = "runs are recorded where there is a core")
+)]
+pub(crate) mod tally;
 mod timeline;
 mod tree;
 

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::analysis::tally::RunFigures;
 use crate::record::{RunOptions, run as record};
+use crate::report::{Style, summary};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,8 +87,14 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     let options = RunOptions {
         output: arguments.output,
         children: !arguments.no_children,
-        quiet: arguments.quiet,
+        summary: (!arguments.quiet).then_some(print_summary),
         command,
     };
     ExitCode::from(record(&options))
+}
+/// Standard error may be closed; the program's exit code matters more.
+fn print_summary(run: &RunFigures<'_>) {
+    let mut text = Vec::new();
+    let _ = summary::print(run, &mut text, Style::of(&io::stderr()));
+    let _ = io::stderr().write_all(&text);
 }

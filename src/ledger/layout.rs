@@ -117,6 +117,7 @@ mirror! {
 
 mirror! {
     /// Sums of a side over a slot's records.
+    #[derive(Default)]
     Totals = hl_totals {
         allocated_bytes: u64, allocated_blocks: u64, requested_bytes: u64, freed_bytes: u64,
         freed_blocks: u64, reallocs: u64,
@@ -152,18 +153,5 @@ mirror! {
         pressure_reserved: u32, pressure_threshold: i64, reserved: [u64; 16],
         module_pages: [u32; MODULE_PAGES], scope_pages: [u32; SCOPE_PAGES],
         owner_pages: [u32; OWNER_PAGES],
-    }
-}
-
-impl Default for Totals {
-    fn default() -> Totals {
-        Totals {
-            allocated_bytes: 0,
-            allocated_blocks: 0,
-            requested_bytes: 0,
-            freed_bytes: 0,
-            freed_blocks: 0,
-            reallocs: 0,
-        }
     }
 }

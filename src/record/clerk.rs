@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::tally::Tally;
 use super::thin::thin;
+use crate::analysis::tally::Tally;
 use crate::counts::{Counts, Side};
 use crate::ledger::books::Books;
 use crate::ledger::pages::FilePages;

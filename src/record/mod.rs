@@ -16,8 +16,6 @@ mod proc;
 mod signals;
 mod spotter;
 mod strangers;
-mod summary;
-mod tally;
 mod thin;
 mod timeline;
 mod watch;
@@ -33,11 +31,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::analysis::tally::RunFigures;
 use crate::recording::file::Writer;
 use crate::recording::model::Start;
 use crate::recording::symbols;
-use crate::report::Style;
-use clerk::{Clerk, Desk};
+use clerk::Clerk;
 use directory::LedgerDirectory;
 use inherited::Inherited;
 use inspect::{Program, Refusal};
@@ -46,8 +44,7 @@ use lives::Lives;
 use output::Output;
 use signals::Signals;
 use spotter::Spotter;
-use summary::Summary;
-use watch::{Ended, Run, Watch};
+use watch::{Run, Watch};
 
 /// Exit codes of our own failures, as env's.
 const FAILED: u8 = 125;
@@ -63,7 +60,8 @@ const NO_LEDGER: &str = "no ledger came: the preload library was not loaded, or 
 pub(crate) struct RunOptions {
     pub output: Option<PathBuf>,
     pub children: bool,
-    pub quiet: bool,
+    /// Who is told the figures at the end; `None`: nobody.
+    pub summary: Option<fn(&RunFigures<'_>)>,
     /// Program and arguments; never empty.
     pub command: Vec<OsString>,
 }
@@ -258,28 +256,20 @@ impl Session {
                 output.path.display()
             ));
         }
-        if !options.quiet {
-            summarise(&desk, &ended, duration_s, output);
+        if let Some(summary) = options.summary {
+            summary(&RunFigures {
+                tally: &desk.tally,
+                modules: &desk.tables.modules,
+                sites: &desk.tables.sites,
+                tree_peak: ended.tree_peak,
+                outcome: &ending::from_status(ended.status),
+                duration_s,
+                file: &output.path,
+                file_bytes: desk.writer.bytes_written(),
+            });
         }
         Ok(ended.status)
     }
-}
-
-fn summarise(desk: &Desk, ended: &Ended, duration_s: f64, output: &Output) {
-    let summary = Summary {
-        tally: &desk.tally,
-        modules: &desk.tables.modules,
-        sites: &desk.tables.sites,
-        tree_peak: ended.tree_peak,
-        outcome: &ending::from_status(ended.status),
-        duration_s,
-        file: &output.path,
-        file_bytes: desk.writer.bytes_written(),
-    };
-    let mut text = Vec::new();
-    // Standard error may be closed; the program's exit code matters more.
-    let _ = summary.print(&mut text, Style::of(&io::stderr()));
-    let _ = io::stderr().write_all(&text);
 }
 
 fn not_launched(shown: &str, program: &Program, error: &io::Error) -> Failure {

@@ -11,6 +11,7 @@ pub mod json;
 )]
 pub(crate) mod phrases;
 pub mod style;
+pub(crate) mod summary;
 mod table;
 pub mod text;
 pub(crate) mod units;

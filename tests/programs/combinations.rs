@@ -12,6 +12,9 @@ use heapledger::{Counts, Side, ledger, scope};
 #[global_allocator]
 static ALLOC: heapledger::Alloc = heapledger::Alloc::system();
 
+/// Boxed, since each is a block of its own.
+type Block = Box<[u8; 1000]>;
+
 type Take = unsafe extern "C" fn() -> *mut c_void;
 
 fn open_library() -> Take {
@@ -27,12 +30,7 @@ fn open_library() -> Take {
     }
 }
 
-fn work(
-    take: Take,
-    kept: &mut Vec<Box<[u8; 1000]>>,
-    held: &mut Vec<*mut c_void>,
-    grown: &mut Vec<u8>,
-) {
+fn work(take: Take, kept: &mut Vec<Block>, held: &mut Vec<*mut c_void>, grown: &mut Vec<u8>) {
     let _exact = scope!("exact");
     for _ in 0..100 {
         kept.push(black_box(Box::new([1u8; 1000])));

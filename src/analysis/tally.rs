@@ -2,17 +2,31 @@
 //! that memory does not grow with their number.
 
 use std::collections::HashMap;
+use std::path::Path;
 
-use crate::analysis::{inherited, take_inherited_off};
+use super::{inherited, take_inherited_off};
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Losses, Outcome, Process, Site};
+use crate::recording::model::{Losses, Module, Outcome, Process, Site};
 
 /// Untracked processes that are named one by one.
 const NAMED: usize = 5;
 
+/// Everything the summary of a run speaks of.
+pub(crate) struct RunFigures<'a> {
+    pub tally: &'a Tally,
+    pub modules: &'a [Module],
+    pub sites: &'a [Site],
+    /// Highest sum over all processes, as read.
+    pub tree_peak: [i64; 3],
+    pub outcome: &'a Outcome,
+    pub duration_s: f64,
+    pub file: &'a Path,
+    pub file_bytes: u64,
+}
+
 /// Sums over all processes, and the two that the summary shows.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     pub processes: u64,
     pub untracked: u64,
     /// The first untracked ones.
@@ -28,7 +42,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, process: &Process, root_pid: u32) {
+    pub(crate) fn add(&mut self, process: &Process, root_pid: u32) {
         self.processes += 1;
         if process.untracked_reason.is_some() {
             self.untracked += 1;
@@ -55,7 +69,7 @@ impl Tally {
     }
 
     /// Gives what all processes allocated, by side.
-    pub(super) fn allocated(&self, sites: &[Site]) -> [Counts; 2] {
+    pub(crate) fn allocated(&self, sites: &[Site]) -> [Counts; 2] {
         let all = self
             .by_site
             .iter()
@@ -67,7 +81,7 @@ impl Tally {
 }
 
 /// Gives the sums of one process by side.
-pub(super) fn totals(process: &Process, sites: &[Site]) -> [Counts; 2] {
+pub(crate) fn totals(process: &Process, sites: &[Site]) -> [Counts; 2] {
     by_side(
         process
             .owners

@@ -1,54 +1,53 @@
 //! The few lines on standard error after the program has ended.
 
 use std::io::{self, Write};
-use std::path::Path;
 
-use super::tally::{Tally, totals};
+use super::phrases;
+use super::style::{Ink, Style};
+use super::units::{count, counted, duration, printable, size, unsigned_size};
+use crate::analysis::tally::{RunFigures, totals};
 use crate::counts::Counts;
-use crate::recording::model::{Module, Outcome, OwnerEntry, Process, Site};
-use crate::report::phrases;
-use crate::report::style::{Ink, Style};
-use crate::report::units::{count, counted, duration, printable, size, unsigned_size};
+use crate::recording::model::{Module, OwnerEntry, Process};
 
 /// Sites that are shown.
 const SITES: usize = 5;
 
-/// Everything the summary speaks of.
-pub(super) struct Summary<'a> {
-    pub tally: &'a Tally,
-    pub modules: &'a [Module],
-    pub sites: &'a [Site],
-    /// Highest sum over all processes, as read.
-    pub tree_peak: [i64; 3],
-    pub outcome: &'a Outcome,
-    pub duration_s: f64,
-    pub file: &'a Path,
-    pub file_bytes: u64,
+/// Prints the summary of a run.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn print(run: &RunFigures<'_>, out: &mut dyn Write, style: Style) -> io::Result<()> {
+    Summary(run).print(out, style)
 }
 
+struct Summary<'a>(&'a RunFigures<'a>);
+
 impl Summary<'_> {
-    pub(super) fn print(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
-        let tally = self.tally;
+    fn print(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let tally = self.0.tally;
         let processes = counted(tally.processes, "process", "processes");
         writeln!(
             out,
             "\n{} {} after {}, {processes}",
             style.paint(Ink::Title, "heapledger:"),
-            phrases::outcome(self.outcome),
-            duration(self.duration_s)
+            phrases::outcome(self.0.outcome),
+            duration(self.0.duration_s)
         )?;
         if tally.processes > tally.untracked {
             self.print_totals(out, style)?;
             self.print_sites(out, style)?;
         }
         self.print_notes(out, style)?;
-        let file = phrases::quoted(&self.file.to_string_lossy());
+        let file = phrases::quoted(&self.0.file.to_string_lossy());
         let command = format!("heapledger report {}", printable(&file));
         writeln!(
             out,
             "\n{} {}",
             style.paint(Ink::Title, &command),
-            style.paint(Ink::Faint, &format!("({})", unsigned_size(self.file_bytes)))
+            style.paint(
+                Ink::Faint,
+                &format!("({})", unsigned_size(self.0.file_bytes))
+            )
         )
     }
 
@@ -58,24 +57,26 @@ impl Summary<'_> {
             "", "live at end", "peak", "allocated", "blocks"
         );
         writeln!(out, "\n  {}", style.paint(Ink::Faint, &heading))?;
-        let several = self.tally.processes - self.tally.untracked > 1;
+        let several = self.0.tally.processes - self.0.tally.untracked > 1;
         if several {
             let largest = self
+                .0
                 .tally
                 .largest
                 .as_ref()
                 .map_or([0; 3], |process| process.peak.live_bytes);
             let peak: [i64; 3] =
-                std::array::from_fn(|side| self.tree_peak[side].max(largest[side]));
+                std::array::from_fn(|side| self.0.tree_peak[side].max(largest[side]));
             print_group(
                 out,
                 style,
                 "all processes",
-                self.tally.allocated(self.sites),
+                self.0.tally.allocated(self.0.sites),
                 (peak, false),
             )?;
         }
         match self
+            .0
             .tally
             .root
             .as_ref()
@@ -87,7 +88,7 @@ impl Summary<'_> {
                     out,
                     style,
                     &title,
-                    totals(root, self.sites),
+                    totals(root, self.0.sites),
                     (root.peak.live_bytes, true),
                 )
             }
@@ -96,7 +97,7 @@ impl Summary<'_> {
     }
 
     fn print_sites(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
-        let Some(process) = &self.tally.largest else {
+        let Some(process) = &self.0.tally.largest else {
             return Ok(());
         };
         // The capture is up to an eighth below the peak; an end above it says more.
@@ -155,7 +156,7 @@ impl Summary<'_> {
 
     /// Says where a call stands: function, library, line, scope.
     fn place(&self, owner: &OwnerEntry, process: &Process) -> String {
-        let Some(site) = self.sites.get(owner.site as usize) else {
+        let Some(site) = self.0.sites.get(owner.site as usize) else {
             return "?".to_owned();
         };
         if site.overflow {
@@ -166,7 +167,7 @@ impl Summary<'_> {
         }
         let module = site
             .module
-            .and_then(|index| self.modules.get(index as usize));
+            .and_then(|index| self.0.modules.get(index as usize));
         let library = module.map_or("(no file)", Module::name);
         let mut place = match &site.symbol {
             Some(symbol) => format!("{symbol}  {library}"),
@@ -186,8 +187,8 @@ impl Summary<'_> {
     }
 
     fn print_notes(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
-        let mut lost = phrases::losses(&self.tally.losses);
-        lost.extend(phrases::crossed(&self.tally.losses));
+        let mut lost = phrases::losses(&self.0.tally.losses);
+        lost.extend(phrases::crossed(&self.0.tally.losses));
         if !lost.is_empty() {
             writeln!(
                 out,
@@ -196,19 +197,20 @@ impl Summary<'_> {
                 lost.join(", ")
             )?;
         }
-        if self.tally.untracked > 0 {
+        if self.0.tally.untracked > 0 {
             writeln!(out, "\n  {}", style.paint(Ink::Warning, "not tracked:"))?;
         }
-        for process in &self.tally.named {
+        for process in &self.0.tally.named {
             let reason = process.untracked_reason.as_deref().unwrap_or("");
             let program = phrases::program(process);
             let line = format!("{program} (pid {}): {reason}", process.pid);
             writeln!(out, "    {}", printable(&line))?;
         }
         match self
+            .0
             .tally
             .untracked
-            .saturating_sub(self.tally.named.len() as u64)
+            .saturating_sub(self.0.tally.named.len() as u64)
         {
             0 => Ok(()),
             more => writeln!(out, "    and {} more", count(more)),
@@ -269,8 +271,11 @@ fn shortened(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::analysis::fixture;
+    use crate::analysis::tally::Tally;
 
     #[test]
     fn it_says_who_held_the_peak() {
@@ -278,7 +283,7 @@ mod tests {
         let mut tally = Tally::default();
         let root = &recording.processes[0];
         tally.add(root, root.pid);
-        let summary = Summary {
+        let run = RunFigures {
             tally: &tally,
             modules: &recording.modules,
             sites: &recording.sites,
@@ -289,7 +294,7 @@ mod tests {
             file_bytes: 1536,
         };
         let mut out = Vec::new();
-        summary.print(&mut out, Style::PLAIN).unwrap();
+        print(&run, &mut out, Style::PLAIN).unwrap();
         let text = String::from_utf8(out).unwrap();
         let expected = "
 heapledger: exit code 0 after 2.00 s, 1 process
