@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use common::report::{Report, rows};
 use common::{Output, assert_same, has_tool, heapledger, run_within, workspace};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::{Value, json};
 
 /// Python's own tests take the longest, and a machine may have other work.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -175,9 +176,10 @@ exit 7
         .behaves_as_bare();
     assert_eq!(report.root()["outcome"]["exit_code"], 7, "{report}");
     assert!(!report.processes_of("sed").is_empty(), "{report}");
-    let killed = |process: &&&serde_json::Value| process["outcome"]["signal"] == "SIGKILL";
+    let killed = json!({"signal": "SIGKILL"});
+    let may_be = |process: &&&Value| Report::may_have_ended(process, &killed);
     let processes = report.processes_of("bash");
-    assert_eq!(processes.iter().filter(killed).count(), 1, "{report}");
+    assert!(processes.iter().filter(may_be).count() >= 1, "{report}");
 }
 
 /// Bash names a killed child by its process id.
@@ -331,7 +333,7 @@ select no_such_column from t;
     .product("file.db")
     .behaves_as_bare();
     assert_eq!(report.processes().len(), 1, "{report}");
-    let library = |row: &&serde_json::Value| {
+    let library = |row: &&Value| {
         row["name"]
             .as_str()
             .is_some_and(|name| name.contains("sqlite3"))
@@ -634,9 +636,14 @@ fn redis_serves_a_benchmark_and_saves_in_the_background() {
     let report = Report::read(&recording).unwrap();
     report.assert_books_hold();
     // The server and the child that saved.
-    let saved = |process: &&&serde_json::Value| process["outcome"]["exit_code"] == 0;
-    let processes = report.processes();
-    assert_eq!(processes.iter().filter(saved).count(), 2, "{report}");
+    let [root, child] = report.processes()[..] else {
+        panic!("not two processes\n{report}");
+    };
+    assert_eq!(root["outcome"]["exit_code"], 0, "{report}");
+    assert!(
+        Report::may_have_ended(child, &json!({"exit_code": 0})),
+        "{report}"
+    );
 }
 
 #[test]
@@ -698,7 +705,10 @@ fn nginx_starts_reloads_and_quits() {
         "a master, two workers, two more\n{report}"
     );
     for process in processes {
-        assert_eq!(process["outcome"]["exit_code"], 0, "{report}");
+        assert!(
+            Report::may_have_ended(process, &json!({"exit_code": 0})),
+            "{report}"
+        );
     }
 }
 
