@@ -221,6 +221,11 @@ impl Output {
 
 /// Runs a command to its end, in a process group of its own.
 pub fn run(command: &mut Command) -> Output {
+    run_within(PATIENCE, command)
+}
+
+/// The same for a command that takes longer than the small programs.
+pub fn run_within(patience: Duration, command: &mut Command) -> Output {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -233,7 +238,7 @@ pub fn run(command: &mut Command) -> Output {
     let group = child.id();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
-    let Ok(output) = receiver.recv_timeout(PATIENCE) else {
+    let Ok(output) = receiver.recv_timeout(patience) else {
         let _ = Command::new("kill")
             .args(["-KILL", "--", &format!("-{group}")])
             .status();

@@ -62,6 +62,49 @@ impl Report {
             .expect("a report names a process")
     }
 
+    /// Gives the processes of a program.
+    pub fn processes_of(&self, name: &str) -> Vec<&Value> {
+        let is = |process: &&Value| {
+            process["exe"]
+                .as_str()
+                .is_some_and(|exe| exe.rsplit('/').next() == Some(name))
+        };
+        self.processes().into_iter().filter(is).collect()
+    }
+
+    /// Holds what must be true of every recording of a glibc program without
+    /// allocators of its own: the root was seen at work, the sums add up, no
+    /// block came from nowhere, and what was not seen is said.
+    pub fn assert_books_hold(&self) {
+        let mut wrong = self.violations();
+        let root = self.root();
+        if root["tracked"] != true || sum(&[&root["totals"]["c"]], "allocated_blocks") <= 0 {
+            wrong.push("the root process was not seen allocating".to_owned());
+        }
+        for process in self.processes() {
+            let pid = &process["pid"];
+            if process["tracked"] != true && process["untracked_reason"].as_str().is_none() {
+                wrong.push(format!("process {pid}: untracked, and no reason is given"));
+            }
+            let losses = process["losses"].as_object();
+            for (loss, count) in losses.into_iter().flatten() {
+                if count.as_i64() != Some(0) {
+                    wrong.push(format!("process {pid}: losses.{loss} is {count}"));
+                }
+            }
+            if process["losses"]["foreign_frees"].as_i64().is_none() {
+                wrong.push(format!("process {pid}: foreign frees are not reported"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}\n{self}", wrong.join("\n"));
+    }
+
+    /// Tells whether a process below the root ended so, as far as anybody could
+    /// see: how a grandchild ended is lost where its parent reaped it at once.
+    pub fn may_have_ended(process: &Value, outcome: &Value) -> bool {
+        process["outcome"] == *outcome || process["outcome"]["unknown"] == true
+    }
+
     /// Lists the sums that do not add up.
     pub fn violations(&self) -> Vec<String> {
         self.processes()
