@@ -3,24 +3,29 @@
  */
 #include "core.h"
 
-/* Makes the leaf or finds it; NULL if memory is refused. */
-static char *grow_leaf(hl_map *map, uintptr_t top)
+/* Makes the leaf where it is missing; false if memory is refused. */
+static bool grow_leaf(hl_map *map, uintptr_t top)
 {
-    char *there = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    uintptr_t there = atomic_load_explicit(&map->root[top], memory_order_acquire);
     if (there)
-        return there;
-    char *mine = hl_reserve(HL_LEAF_BYTES(map->shift));
-    if (!mine)
-        return NULL;
+        return true;
+    char *leaf = hl_reserve(HL_LEAF_BYTES(map->shift));
+    if (!leaf)
+        return false;
+    uintptr_t mine = (uintptr_t)leaf - HL_LEAF_BIAS(top, map->shift);
+    if (!mine) { /* would read as none */
+        hl_release(leaf, HL_LEAF_BYTES(map->shift));
+        return false;
+    }
     if (!atomic_compare_exchange_strong_explicit(&map->root[top], &there, mine, memory_order_acq_rel,
                                                  memory_order_acquire)) {
-        hl_release(mine, HL_LEAF_BYTES(map->shift));
-        return there;
+        hl_release(leaf, HL_LEAF_BYTES(map->shift));
+        return true;
     }
     uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
     if (index < HL_MAX_LEAVES)
         map->leaf_tops[index] = (uint32_t)top;
-    return mine;
+    return true;
 }
 
 uint16_t *hl_map_grow(hl_map *map, const void *block)
@@ -56,7 +61,8 @@ static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t ba
 static void each_in_leaf(const hl_map *map, long pagemap, uint32_t top, void (*visit)(void *, void *, uint32_t),
                          void *context)
 {
-    const char *leaf = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    uintptr_t biased = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    const char *leaf = (const char *)(biased + HL_LEAF_BIAS(top, map->shift));
     size_t pages = HL_LEAF_BYTES(map->shift) / HL_PAGE_BYTES;
     uint64_t per_page = (uint64_t)(HL_PAGE_BYTES / sizeof(uint16_t)) << map->shift;
     uint64_t state[PAGES_AT_ONCE];
