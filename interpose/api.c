@@ -120,7 +120,8 @@ void hl_do_scope_leave(void)
 
 void hl_do_charge(const char *what, size_t bytes, uint32_t freed)
 {
-    uint32_t name = hl_scope_intern(what, hl_length(what));
+    uint32_t name = what ? hl_scope_intern(what, hl_length(what)) : 0;
+    hl.charges_seen = true;
     uint32_t owner = name ? hl_owner_intern(name, HL_TAG(HL_SIDE_C, 0), HL_OWNER_CHARGE) : HL_OWNER_C_OVERFLOW;
     hl_charge_slow(owner, bytes, freed != 0);
 }
@@ -159,12 +160,12 @@ PUBLIC int hl_abi_version(void)
 
 PUBLIC int hl_snapshot(struct hl_books *books)
 {
-    return hl_core_snapshot(books);
+    return books ? hl_core_snapshot(books) : -1;
 }
 
 PUBLIC void hl_scope_push(const char *name)
 {
-    hl_core_scope_enter(hl_core_scope_id(name, hl_length(name)));
+    hl_core_scope_enter(name ? hl_core_scope_id(name, hl_length(name)) : 0);
 }
 
 PUBLIC void hl_scope_pop(void)

@@ -266,9 +266,8 @@ void hl_quantum(hl_slot *slot)
     }
     if (!raise(&header->peak[HL_SIDES], all))
         return;
+    header->peak_mono_ns = mono_ns();
     int64_t captured = header->peak_capture ? header->captured_live[header->peak_capture - 1] : 0;
-    if (all > captured + captured / 8) {
-        header->peak_mono_ns = mono_ns();
+    if (all > captured + captured / 8)
         capture_peak(slot == hl.shared ? header->first_slot : hl_me.own ? hl_me.own->slot_page : 1);
-    }
 }

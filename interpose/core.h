@@ -54,53 +54,60 @@ typedef struct hl_next {
 /* ---- the owner map ------------------------------------------------------ */
 
 /*
- * A side table from block address to owner, in leaves that are made when the
- * first block of their 64 MiB appears and that take memory a page at a time,
- * so the table takes a sixteenth of the heap, in memory and in address space
- * (and 16 MiB of address space for the root). An entry is written by whoever
- * owns the block at the time: the program's own hand-over of the block orders
- * accesses.
+ * A side table from block address to owner. Three levels keep what it takes in
+ * proportion to the heap (a sixteenth of glibc's, a quarter of others'), so that
+ * programs under RLIMIT_AS or mlockall do not notice: 64 GiB a root entry,
+ * 16 MiB a leaf. An entry is written by whoever owns the block at the time:
+ * the program's own hand-over of the block orders accesses.
  */
-#define HL_LEAF_SHIFT 26
-#define HL_ROOT_BITS 21 /* 47 bits of address */
+#define HL_LEAF_SHIFT 24
+#define HL_NODE_BITS 12
+#define HL_ROOT_BITS 11 /* 47 bits of address */
 #define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
-/* What lies before a leaf if all address space has entries: with it the address needs no mask. */
-#define HL_LEAF_BIAS(top, shift) ((uintptr_t)(top) * HL_LEAF_BYTES(shift))
+#define HL_NODE_BYTES (sizeof(uintptr_t) << HL_NODE_BITS)
 /* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
-#define HL_MAX_LEAVES 16384u
+#define HL_MAX_LEAVES 65536u
 typedef struct hl_map {
-    /* A leaf's address less HL_LEAF_BIAS of its place here; 0: none. Grows by compare-and-swap. */
+    /*
+     * Nodes and, in them, leaves; 0: none. Each is an address less what would
+     * lie before it in one table of all address space, so that finding an entry
+     * needs no mask. Both grow by compare-and-swap.
+     */
     _Atomic uintptr_t root[1 << HL_ROOT_BITS];
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
-    uint32_t leaf_tops[HL_MAX_LEAVES]; /* root entries that have a leaf */
+    uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
 } hl_map;
 
 /* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
 #define HL_GLIBC_SHIFT 5
 #define HL_OTHER_SHIFT 3
 
-HL_INLINE uintptr_t hl_map_root(const hl_map *map, uintptr_t top)
+/* 0 where nothing was ever booked. For addresses below 2^47. */
+HL_INLINE uintptr_t hl_near_leaf(const hl_map *map, const void *block)
 {
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
     const _Atomic uintptr_t *root = map->root;
     __asm__("" : "+r"(root)); /* compilers would add its offset in hl at every look-up */
-    return atomic_load_explicit(&root[top], memory_order_relaxed);
+    uintptr_t node = atomic_load_explicit(&root[number >> HL_NODE_BITS], memory_order_relaxed);
+    if (HL_UNLIKELY(!node))
+        return 0;
+    return atomic_load_explicit((const _Atomic uintptr_t *)node + number, memory_order_relaxed);
 }
 
-/* 0 where nothing was ever booked. Takes any address, also what is none. */
+/* The same for any address, also for what is none. */
 HL_INLINE uintptr_t hl_map_leaf(const hl_map *map, const void *block)
 {
-    uintptr_t top = (uintptr_t)block >> HL_LEAF_SHIFT;
-    if (HL_UNLIKELY(top >= 1u << HL_ROOT_BITS))
+    if (HL_UNLIKELY((uintptr_t)block >> (HL_LEAF_SHIFT + HL_NODE_BITS + HL_ROOT_BITS)))
         return 0;
-    return hl_map_root(map, top);
+    return hl_near_leaf(map, block);
 }
 
-/* The same for what glibc gave, which lies below 2^47 on x86_64: it maps without a hint. */
+/* The same for what glibc gave, which is near on x86_64: it maps without a hint. */
 HL_INLINE uintptr_t hl_glibc_leaf(const hl_map *map, const void *block)
 {
 #if defined(__x86_64__)
-    return hl_map_root(map, (uintptr_t)block >> HL_LEAF_SHIFT);
+    return hl_near_leaf(map, block);
 #else
     return hl_map_leaf(map, block);
 #endif
@@ -111,7 +118,7 @@ HL_INLINE uint16_t *hl_leaf_entry(uintptr_t leaf, const void *block, unsigned sh
     return (uint16_t *)leaf + ((uintptr_t)block >> shift);
 }
 
-/* NULL where nothing was ever booked. */
+/* NULL where nothing was ever booked. Takes any address, also what is none. */
 HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned shift)
 {
     uintptr_t leaf = hl_map_leaf(map, block);
@@ -234,6 +241,7 @@ typedef struct hl_process {
     char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
     hl_header *header;
     uint32_t committed; /* pages from the first on that have memory */
+    bool charges_seen;  /* somebody charged by name */
     hl_owner *_Atomic owner_rows[HL_OWNER_PAGES];
     hl_module *_Atomic module_rows[HL_MODULE_PAGES];
     hl_text *_Atomic scope_rows[HL_SCOPE_PAGES];

@@ -15,17 +15,24 @@ typedef struct live_sum {
     uint64_t blocks;
 } live_sum;
 
-/* ---- in the parent, before fork: what Rust's blocks were asked for ---- */
+/* ---- in the parent, before fork: what only the counters know ---- */
 
 /*
  * The map says which blocks are live, and the allocator how much of each is
- * usable; what side rust books, the size in the Layout, is known to the
- * counters alone. The forking thread notes them; a raw clone does without.
+ * usable. What Rust asked for (its Layout's size, which side rust books) and
+ * what was charged by name stands in the records alone. The forking thread
+ * notes both; a raw clone does without.
  */
-static live_sum *rust_before_fork;
-static bool rust_noted;
+static live_sum *noted; /* by owner */
+static bool is_noted;
 
-static void add_rust_records(const hl_slot *slot)
+static bool only_counters_know(const hl_record *record, uint32_t owner)
+{
+    const hl_owner *row = hl_owner_row(owner);
+    return HL_KEY_SIDE(record->key) == HL_SIDE_RUST || (row && row->kind == HL_OWNER_CHARGE);
+}
+
+static void note_slot(const hl_slot *slot)
 {
     uint32_t count = slot->record_count;
     for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
@@ -33,32 +40,32 @@ static void add_rust_records(const hl_slot *slot)
         const hl_record *record = number ? hl_page_address(number) : NULL;
         for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
             uint32_t owner = __atomic_load_n(&record->owner, __ATOMIC_ACQUIRE);
-            if (!owner || owner >= HL_MAX_OWNERS || HL_KEY_SIDE(record->key) != HL_SIDE_RUST)
+            if (!owner || owner >= HL_MAX_OWNERS || !only_counters_know(record, owner))
                 continue;
-            rust_before_fork[owner].bytes += record->allocated_bytes - record->freed_bytes;
-            rust_before_fork[owner].blocks += record->allocated_blocks - record->freed_blocks;
+            noted[owner].bytes += record->allocated_bytes - record->freed_bytes;
+            noted[owner].blocks += record->allocated_blocks - record->freed_blocks;
         }
     }
 }
 
 void hl_fork_begin(void)
 {
-    if (atomic_load_explicit(&hl_wipe.live, memory_order_relaxed) == HL_LIVE_NOT)
+    if (live_now() == HL_LIVE_NOT || !(hl.charges_seen || hl.header->hooks & HL_HOOKS_RUST))
         return;
-    if (!rust_before_fork && !(rust_before_fork = hl_reserve(SUM_BYTES)))
+    if (!noted && !(noted = hl_reserve(SUM_BYTES)))
         return;
     for (uint32_t owner = 0; owner < HL_MAX_OWNERS; owner++)
-        if (rust_before_fork[owner].bytes | rust_before_fork[owner].blocks)
-            rust_before_fork[owner] = (live_sum){0, 0};
-    add_rust_records(hl.shared);
+        if (noted[owner].bytes | noted[owner].blocks)
+            noted[owner] = (live_sum){0, 0};
+    note_slot(hl.shared);
     for (hl_private *own = atomic_load_explicit(&hl.slots, memory_order_acquire); own; own = own->next)
-        add_rust_records(own->slot);
-    rust_noted = true;
+        note_slot(own->slot);
+    is_noted = true;
 }
 
 void hl_fork_parent(void)
 {
-    rust_noted = false;
+    is_noted = false;
 }
 
 /* ---- in the child: what it inherited ---- */
@@ -86,6 +93,14 @@ static void add_arena_block(void *context, uint32_t owner, uint64_t bytes)
     sum->blocks++;
 }
 
+/* The blocks are the map's; where the note agrees on them it knows the bytes. Charges are in no map. */
+static void correct_by_note(uint32_t owner, live_sum *sum)
+{
+    const hl_owner *row = is_noted ? hl_owner_row(owner) : NULL;
+    if (row && (row->kind == HL_OWNER_CHARGE || noted[owner].blocks == sum->blocks) && noted[owner].blocks)
+        *sum = noted[owner];
+}
+
 static bool book_inherited(void)
 {
     live_sum *sums = hl_reserve(SUM_BYTES);
@@ -99,10 +114,9 @@ static bool book_inherited(void)
     hl_map_each(&hl.other_blocks, add_other_block, sums);
     hl_arena_each_live(add_arena_block, sums);
     for (uint32_t owner = 1; owner < hl.header->owner_count && owner < HL_MAX_OWNERS; owner++) {
+        correct_by_note(owner, &sums[owner]);
         if (!sums[owner].blocks)
             continue;
-        if (rust_noted && rust_before_fork[owner].blocks == sums[owner].blocks)
-            sums[owner].bytes = rust_before_fork[owner].bytes;
         hl_record *record = hl_record_of(own, owner);
         if (!record && !(record = hl_shared_record(owner)))
             continue;
@@ -243,7 +257,7 @@ bool hl_fork_child(void)
     }
     if (!kept && !hl.children_off)
         __atomic_fetch_add(&((hl_header *)(uintptr_t)old.header)->children_untracked, 1, __ATOMIC_RELAXED);
-    rust_noted = false;
+    is_noted = false;
     forget(&old);
     return kept;
 }

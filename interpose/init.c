@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <gnu/libc-version.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -110,6 +111,7 @@ static void find_next(void)
     hl.next.realloc = realloc;
     hl.next.free = free;
     hl.next.posix_memalign = posix_memalign;
+    hl.next.malloc_usable_size = malloc_usable_size;
 }
 
 static bool is_glibc(void)
@@ -254,10 +256,7 @@ static void wipe_after_fork(void)
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
-#if defined(HL_CRATE)
-    /* Only a program that has the crate can have Rust's requested sizes to keep. */
     pthread_atfork(hl_fork_begin, hl_fork_parent, NULL);
-#endif
     if (HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK, Linux 4.14 */) != 0)
         pthread_atfork(NULL, NULL, wipe_after_fork);
 }

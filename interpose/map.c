@@ -3,36 +3,47 @@
  */
 #include "core.h"
 
-/* Makes the leaf where it is missing; false if memory is refused. */
-static bool grow_leaf(hl_map *map, uintptr_t top)
+/*
+ * The table at the place, made where there is none yet; 0 if memory is refused.
+ * What lies before it, were it part of one for all address space, is taken off
+ * its address.
+ */
+static uintptr_t grow(_Atomic uintptr_t *place, size_t bytes, uintptr_t bias, bool *made)
 {
-    uintptr_t there = atomic_load_explicit(&map->root[top], memory_order_acquire);
+    uintptr_t there = atomic_load_explicit(place, memory_order_acquire);
     if (there)
-        return true;
-    char *leaf = hl_reserve(HL_LEAF_BYTES(map->shift));
-    if (!leaf)
-        return false;
-    uintptr_t mine = (uintptr_t)leaf - HL_LEAF_BIAS(top, map->shift);
-    if (!mine) { /* would read as none */
-        hl_release(leaf, HL_LEAF_BYTES(map->shift));
-        return false;
-    }
-    if (!atomic_compare_exchange_strong_explicit(&map->root[top], &there, mine, memory_order_acq_rel,
-                                                 memory_order_acquire)) {
-        hl_release(leaf, HL_LEAF_BYTES(map->shift));
-        return true;
-    }
-    uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
-    if (index < HL_MAX_LEAVES)
-        map->leaf_tops[index] = (uint32_t)top;
-    return true;
+        return there;
+    char *table = hl_reserve(bytes);
+    if (!table)
+        return 0;
+    uintptr_t mine = (uintptr_t)table - bias;
+    /* A table exactly at its bias would read as none: then there is none. */
+    *made = mine && atomic_compare_exchange_strong_explicit(place, &there, mine, memory_order_acq_rel,
+                                                            memory_order_acquire);
+    if (*made)
+        return mine;
+    hl_release(table, bytes);
+    return there;
 }
 
 uint16_t *hl_map_grow(hl_map *map, const void *block)
 {
-    uintptr_t top = (uintptr_t)block >> HL_LEAF_SHIFT;
-    if (top >= 1u << HL_ROOT_BITS || !grow_leaf(map, top))
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
+    if (number >> (HL_NODE_BITS + HL_ROOT_BITS))
         return NULL;
+    bool made = false;
+    uintptr_t top = number >> HL_NODE_BITS;
+    uintptr_t node = grow(&map->root[top], HL_NODE_BYTES, top * HL_NODE_BYTES, &made);
+    if (!node)
+        return NULL;
+    made = false;
+    if (!grow((_Atomic uintptr_t *)node + number, HL_LEAF_BYTES(map->shift), number * HL_LEAF_BYTES(map->shift), &made))
+        return NULL;
+    if (made) {
+        uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
+        if (index < HL_MAX_LEAVES)
+            map->leaf_tops[index] = (uint32_t)number;
+    }
     return hl_map_entry(map, block, map->shift);
 }
 
@@ -53,7 +64,7 @@ static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t ba
 /*
  * Which pages of a leaf were ever touched, as /proc/self/pagemap tells (proc(5):
  * bit 63 present, bit 62 swapped): reading the others would make the kernel map
- * zeros there, a thousand times a leaf.
+ * zeros there, hundreds of times a leaf.
  */
 #define TOUCHED (3ull << 62)
 #define PAGES_AT_ONCE 256
@@ -61,8 +72,8 @@ static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t ba
 static void each_in_leaf(const hl_map *map, long pagemap, uint32_t top, void (*visit)(void *, void *, uint32_t),
                          void *context)
 {
-    uintptr_t biased = atomic_load_explicit(&map->root[top], memory_order_acquire);
-    const char *leaf = (const char *)(biased + HL_LEAF_BIAS(top, map->shift));
+    const char *leaf =
+        (const char *)hl_map_entry(map, (const void *)((uintptr_t)top << HL_LEAF_SHIFT), map->shift);
     size_t pages = HL_LEAF_BYTES(map->shift) / HL_PAGE_BYTES;
     uint64_t per_page = (uint64_t)(HL_PAGE_BYTES / sizeof(uint16_t)) << map->shift;
     uint64_t state[PAGES_AT_ONCE];

@@ -168,3 +168,107 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
         moved
     }
 }
+
+#[cfg(all(test, heapledger_core))]
+mod tests {
+    use super::*;
+    use crate::measure;
+
+    /// Exercises every entry with sizes and alignments that go different ways inside.
+    fn exercise(alloc: &impl GlobalAlloc) {
+        let small = Layout::from_size_align(100, 8).expect("a layout");
+        let aligned = Layout::from_size_align(1000, 64).expect("a layout");
+        // SAFETY: no size is zero, and each block is used with the layout it has at the time.
+        unsafe {
+            let kept = alloc.alloc(small);
+            kept.write_bytes(7, 100);
+            let grown = alloc.realloc(kept, small, 5000);
+            assert!(
+                std::slice::from_raw_parts(grown, 100)
+                    .iter()
+                    .all(|byte| *byte == 7)
+            );
+            let zeroed = alloc.alloc_zeroed(aligned);
+            assert_eq!(zeroed as usize % 64, 0);
+            assert!(
+                std::slice::from_raw_parts(zeroed, 1000)
+                    .iter()
+                    .all(|byte| *byte == 0)
+            );
+            zeroed.write_bytes(9, 1000);
+            let shrunk = alloc.realloc(zeroed, aligned, 10);
+            assert_eq!(shrunk as usize % 64, 0);
+            assert!(
+                std::slice::from_raw_parts(shrunk, 10)
+                    .iter()
+                    .all(|byte| *byte == 9)
+            );
+            alloc.dealloc(shrunk, Layout::from_size_align(10, 64).expect("a layout"));
+            alloc.dealloc(grown, Layout::from_size_align(5000, 8).expect("a layout"));
+            let left = alloc.alloc(small);
+            assert!(!left.is_null());
+            std::hint::black_box(left);
+        }
+    }
+
+    fn assert_exact(alloc: &impl GlobalAlloc) {
+        let measured = measure(|| exercise(alloc)).rust();
+        assert_eq!(measured.allocated_blocks, 5);
+        assert_eq!(measured.allocated_bytes, 100 + 5000 + 1000 + 10 + 100);
+        assert_eq!((measured.live_blocks, measured.live_bytes), (1, 100));
+        assert_eq!(measured.reallocs, 2);
+        assert_eq!(measured.requested_bytes, measured.allocated_bytes);
+        assert!(measured.adds_up());
+    }
+
+    #[test]
+    fn the_system_allocator_is_booked_to_the_byte() {
+        assert_exact(&Alloc::system());
+    }
+
+    #[test]
+    fn a_wrapped_allocator_is_booked_to_the_byte() {
+        assert_exact(&Alloc::new(std::alloc::System));
+    }
+
+    #[test]
+    fn wrapping_our_own_system_allocator_books_each_block_once() {
+        assert_exact(&Alloc::new(System));
+    }
+
+    #[test]
+    fn a_failed_realloc_changes_nothing() {
+        let layout = Layout::from_size_align(100, 8).expect("a layout");
+        for alloc in [
+            &Alloc::system() as &dyn GlobalAlloc,
+            &Alloc::new(std::alloc::System),
+        ] {
+            // SAFETY: the block is freed with the layout it was allocated with.
+            let measured = measure(|| unsafe {
+                let block = alloc.alloc(layout);
+                let too_much = isize::MAX as usize - 8;
+                assert!(alloc.realloc(block, layout, too_much).is_null());
+                alloc.dealloc(block, layout);
+            });
+            assert_eq!(measured.rust().allocated_blocks, 1);
+            assert_eq!(
+                (measured.rust().live_bytes, measured.rust().reallocs),
+                (0, 0)
+            );
+        }
+    }
+
+    #[test]
+    fn looking_does_not_change_the_books() {
+        let alloc = Alloc::system();
+        let layout = Layout::from_size_align(64, 8).expect("a layout");
+        // SAFETY: the block is freed with the layout it was allocated with.
+        unsafe { alloc.dealloc(alloc.alloc(layout), layout) };
+        let measured = measure(|| {
+            let snapshot = crate::ledger().snapshot();
+            snapshot.owners().count()
+        });
+        assert!(measured.result > 0);
+        assert!(measured.all().is_untouched());
+    }
+}

@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use common::{heapledger, preload_library, run, workspace};
 
@@ -21,13 +21,16 @@ fn builds() -> &'static [PathBuf; 2] {
     static BUILDS: OnceLock<[PathBuf; 2]> = OnceLock::new();
     BUILDS.get_or_init(|| {
         [
-            build("plain", &[]),
-            build("interpose", &["--features", "interpose"]),
+            build("combinations", "plain", &[]),
+            build("combinations", "interpose", &["--features", "interpose"]),
         ]
     })
 }
 
-fn build(name: &str, features: &[&str]) -> PathBuf {
+fn build(example: &str, name: &str, features: &[&str]) -> PathBuf {
+    // Two cargos in one target directory would wait for each other; a copy must not be overtaken.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("combinations-target");
     let status = Command::new(env!("CARGO"))
         .args([
@@ -35,7 +38,7 @@ fn build(name: &str, features: &[&str]) -> PathBuf {
             "--quiet",
             "--no-default-features",
             "--example",
-            "combinations",
+            example,
         ])
         .args(features)
         .arg("--target-dir")
@@ -49,7 +52,7 @@ fn build(name: &str, features: &[&str]) -> PathBuf {
         "cargo build of the combinations program: {status}"
     );
     let kept = target.join(name);
-    fs::copy(target.join("debug/examples/combinations"), &kept)
+    fs::copy(target.join("debug/examples").join(example), &kept)
         .expect("the build left its program");
     kept
 }
@@ -94,6 +97,27 @@ fn a_plain_crate_under_the_preload_books_both_sides_once() {
 fn a_crate_with_interpose_under_the_preload_books_both_sides_once() {
     let text = output_of("combination_both", &builds()[1], true);
     assert_eq!(text, format!("{C}{RUST}foreign 0\n"));
+}
+
+const FORKED: &str = "\
+child kept blocks=100 bytes=100000 live_blocks=60 live_bytes=60000
+child elsewhere blocks=1 bytes=777 live_blocks=1 live_bytes=777
+child child blocks=12 bytes=1204 live_blocks=12 live_bytes=1204
+parent kept blocks=100 bytes=100000 live_blocks=100 live_bytes=100000
+parent elsewhere blocks=1 bytes=777 live_blocks=1 live_bytes=777
+parent child blocks=0 bytes=0 live_blocks=0 live_bytes=0
+";
+
+#[test]
+fn a_forked_child_begins_with_the_layout_sizes_that_it_inherited() {
+    let program = build("forking", "forking", &[]);
+    assert_eq!(output_of("forking", &program, false), FORKED);
+}
+
+#[test]
+fn a_forked_child_under_the_preload_begins_with_the_same() {
+    let program = build("forking", "forking_preload", &[]);
+    assert_eq!(output_of("forking_preload", &program, true), FORKED);
 }
 
 /// What a recorder outside sees is what the program sees of itself.

@@ -374,6 +374,57 @@ fn a_full_file_system_is_found_before_the_program_starts() {
 }
 
 #[test]
+fn a_file_system_that_fills_during_the_run_keeps_the_program_itself() {
+    let test = "output_fills";
+    needs!(test, is_root() && has_tool("mount"), "the right to mount");
+    let directory = workspace(test);
+    let place = directory.join("place");
+    fs::create_dir(&place).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=3m", "none"])
+        .arg(&place)
+        .stderr(Stdio::null())
+        .status();
+    needs!(
+        test,
+        mounted.is_ok_and(|status| status.success()),
+        "the right to mount"
+    );
+    let recording = place.join("r.hlr");
+    let script = format!(
+        "cat /dev/zero > {}/filler 2>/dev/null; n=0; while [ $n -lt 40 ]; do ls / > /dev/null; n=$((n + 1)); done; exit 3",
+        place.display()
+    );
+    let output = record(&recording, &["sh", "-c", &script]);
+    let report = Report::read(&recording);
+    let _ = Command::new("umount").arg("--lazy").arg(&place).status();
+    assert_eq!(output.code(), 3, "{output:?}");
+    assert_one_line(&output, &["r.hlr", "No space left", "left out"]);
+    let report = report.unwrap();
+    assert_eq!(report.root()["outcome"]["exit_code"], 3, "{report}");
+    assert_eq!(report.root()["tracked"], true, "{report}");
+    assert_eq!(report.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_script_without_an_interpreter_line_is_the_shells() {
+    let directory = workspace("bare_script");
+    let script = directory.join("script");
+    fs::write(&script, "echo \"$1\"; exit 5\n").unwrap();
+    make_executable(&script, 0o755);
+    let output = record(&directory.join("r.hlr"), &[text(&script), "an argument"]);
+    assert_eq!(
+        (output.code(), output.text.as_str(), output.error.as_str()),
+        (5, "an argument\n", "")
+    );
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(directory.join("r.hlr"))
+        .args(["echo", "-n", "--help"]));
+    assert_eq!((output.code(), output.text.as_str()), (0, "--help"));
+}
+
+#[test]
 fn nothing_recorded_before_is_lost() {
     let directory = workspace("earlier");
     let recording = directory.join("r.hlr");

@@ -152,6 +152,58 @@ fn every_child_has_its_entry_and_its_outcome() {
     );
 }
 
+const SHORT_LIVES: &str = r#"
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) {
+    for (int i = 0; i < 200; i++) {
+        if (fork() == 0) {
+            void *volatile block = malloc(100);
+            _exit(block ? i : 255);
+        }
+        wait(0);
+    }
+    return 0;
+}
+"#;
+
+/// The kernel tells everybody's end to who listens in the first pid namespace as root.
+fn nobody_goes_unheard() -> bool {
+    const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap();
+    let is_root = std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>());
+    let mut number = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    is_root && namespace == Path::new(FIRST_PID_NAMESPACE) && (number(), number()) >= (6, 6)
+}
+
+#[test]
+fn children_that_live_for_a_moment_have_their_own_outcomes() {
+    let home = Home::new();
+    home.compile("short", SHORT_LIVES, &[]);
+    home.run(&["-q", "--", "./short"]);
+    let recording = home.recording();
+    assert_eq!(recording.processes.len(), 201);
+    let outcomes = recording.processes[1..].iter().map(|child| &child.outcome);
+    let mut codes: Vec<i32> = outcomes
+        .filter_map(|outcome| match outcome {
+            Outcome::ExitCode(code) => Some(*code),
+            Outcome::Unknown => None,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    codes.sort_unstable();
+    let known = codes.len();
+    codes.dedup();
+    assert_eq!(codes.len(), known, "two children have one outcome");
+    assert!(
+        known == 200 || !nobody_goes_unheard(),
+        "only {known} of 200 are known"
+    );
+}
+
 #[test]
 fn our_own_failures_are_told_apart() {
     let home = Home::new();
@@ -182,7 +234,7 @@ fn our_own_failures_are_told_apart() {
             125,
             "cannot write the recording /dev/full: No space left",
         ),
-        (&["run"], 125, "required arguments"),
+        (&["run"], 125, "no program is named"),
     ] {
         let output = home.command().args(arguments).output().unwrap();
         assert_eq!(

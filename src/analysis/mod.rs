@@ -26,6 +26,8 @@ pub use signals::signal_name;
 pub use sizes::SizeSummary;
 pub use timeline::{Reading, Span, readings, seconds};
 pub use tree::Tree;
+#[cfg(heapledger_core)]
+pub(crate) use tree::{inherited, take_inherited_off};
 
 use crate::recording::Recording;
 use crate::recording::model::{Losses, Outcome};

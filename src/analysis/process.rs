@@ -50,9 +50,10 @@ impl<'a> ProcessReport<'a> {
         let (mut books, moved) = collect(catalog, process);
         set_sides(&mut books, process, &moved);
         books.threads = threads(process);
+        let captured_live_bytes = choose_shares(process, &mut books);
         ProcessReport {
             process,
-            peak: peak(process, &books.sites),
+            peak: peak(process, &books.sites, captured_live_bytes),
             violations: invariants::check(catalog, process, &books),
             notes: notes(process, &moved),
             books: Some(books),
@@ -166,7 +167,22 @@ fn threads(process: &Process) -> Vec<ThreadRow<'_>> {
     rows
 }
 
-fn peak(process: &Process, sites: &[SiteRow]) -> PeakReport {
+/// Takes who held what at the end for the shares of the peak, where that is
+/// nearer to the peak than what was captured. Gives the sum of the shares.
+fn choose_shares(process: &Process, books: &mut Books) -> i64 {
+    let captured = process.peak.captured_live_bytes;
+    let live = books.sites.iter().map(|row| row.counts.live_bytes);
+    let at_end = live.fold(0i64, i64::saturating_add);
+    if at_end <= captured {
+        return captured;
+    }
+    for row in &mut books.sites {
+        row.at_peak = (row.counts.live_bytes, row.counts.live_blocks);
+    }
+    at_end
+}
+
+fn peak(process: &Process, sites: &[SiteRow], captured_live_bytes: i64) -> PeakReport {
     let mut held: Vec<u32> = (0..sites.len() as u32)
         .filter(|&index| sites[index as usize].at_peak != (0, 0))
         .collect();
@@ -174,7 +190,7 @@ fn peak(process: &Process, sites: &[SiteRow]) -> PeakReport {
     PeakReport {
         live_bytes: process.peak.live_bytes[2],
         at_s: seconds(process.peak.at_s),
-        captured_live_bytes: process.peak.captured_live_bytes,
+        captured_live_bytes,
         sites: held,
     }
 }
@@ -265,6 +281,17 @@ mod tests {
             .map(|row| row.at_peak.0)
             .collect();
         assert_eq!(held, [3_900_000, 600_000, 200_000]);
+    }
+
+    #[test]
+    fn an_end_above_the_captured_peak_says_who_held_it() {
+        let mut recording = fixture::recording();
+        recording.processes[0].peak.captured_live_bytes = 4_000_000;
+        let report = Report::new(&recording);
+        let process = &report.processes[0];
+        assert_eq!(process.peak.captured_live_bytes, 4_200_000);
+        let held: i64 = process.peak_rows().map(|row| row.at_peak.0).sum();
+        assert_eq!(held, 4_200_000);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::process::booked;
 use super::sizes::{SizeSummary, merge};
 use super::{Report, Totals};
 use crate::counts::{Counts, Side};
-use crate::recording::model::Losses;
+use crate::recording::model::{Losses, Process};
+use crate::recording::resolve::INHERITED;
 
 /// The sum over all tracked processes.
 #[derive(Debug)]
@@ -63,11 +64,52 @@ pub(crate) fn totals(report: &Report) -> Totals {
         .collect();
     match all[..] {
         [only] => only,
-        _ => Totals {
-            c: sum(all.iter().map(|totals| totals.c)),
-            rust: sum(all.iter().map(|totals| totals.rust)),
-            all: sum(all.iter().map(|totals| totals.all)),
-        },
+        _ => {
+            let mut totals = Totals {
+                c: sum(all.iter().map(|totals| totals.c)),
+                rust: sum(all.iter().map(|totals| totals.rust)),
+                all: sum(all.iter().map(|totals| totals.all)),
+            };
+            let inherited = report
+                .tracked()
+                .map(|process| inherited(process.process))
+                .sum();
+            take_inherited_off(inherited, &mut totals.c.counts, &mut totals.rust.counts);
+            take_inherited_off(inherited, &mut totals.all.counts, &mut None);
+            totals
+        }
+    }
+}
+
+/// Gives what a process began with as a fork, and did not allocate itself.
+pub(crate) fn inherited(process: &Process) -> Counts {
+    let rows = process
+        .threads
+        .iter()
+        .filter(|thread| thread.name == INHERITED);
+    rows.flat_map(|thread| thread.counts).sum()
+}
+
+/// Takes what was inherited off what processes allocated, or it would be counted
+/// once for the parent and once for every child. What they held at their ends
+/// each of them did hold. Rust's share is known by call site only, so that what
+/// side c cannot account for is Rust's.
+pub(crate) fn take_inherited_off(
+    inherited: Counts,
+    c: &mut Option<Counts>,
+    rust: &mut Option<Counts>,
+) {
+    let mut left = inherited;
+    for counts in [c, rust].into_iter().flatten() {
+        for (value, left) in [
+            (&mut counts.allocated_bytes, &mut left.allocated_bytes),
+            (&mut counts.allocated_blocks, &mut left.allocated_blocks),
+            (&mut counts.requested_bytes, &mut left.requested_bytes),
+        ] {
+            let taken = (*value).min(*left);
+            *value -= taken;
+            *left -= taken;
+        }
     }
 }
 
@@ -138,6 +180,22 @@ mod tests {
         assert_eq!(tree.books.sites.len(), 3);
         assert_eq!(tree.books.threads.len(), 4);
         assert_eq!(tree.books.sizes[0].unwrap().count, 10_200);
+    }
+
+    #[test]
+    fn what_a_fork_inherited_is_allocated_once() {
+        let mut recording = fixture::recording();
+        let mut child = recording.processes[0].clone();
+        let inherited = counts((1_000_000, 100), (0, 0));
+        child.threads[0].name = INHERITED.to_owned();
+        child.threads[0].counts = [inherited, Counts::default()];
+        recording.processes.push(child);
+        let totals = totals(&Report::new(&recording)).all.counts.unwrap();
+        assert_eq!(
+            (totals.allocated_bytes, totals.allocated_blocks),
+            (9_600_000, 10_160)
+        );
+        assert_eq!(totals.live_bytes, 8_400_000);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `heapledger run`.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::record::{RunOptions, run as record};
 
@@ -24,11 +25,13 @@ was not found.
 /// Record a program and its children.
 #[derive(Args)]
 #[command(before_help = EXAMPLES, after_help = EXIT_CODES)]
+#[command(override_usage = "heapledger run [OPTIONS] -- CMD [ARGS]...")]
+#[command(subcommand_value_name = "CMD", disable_help_subcommand = true)]
 pub(super) struct Arguments {
     /// Recording to write; an earlier one is kept as FILE.old [default: heapledger.NAME.PID.hlr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What to keep of each allocation
+    /// What to keep of each allocation; this version records mode count
     #[arg(long, value_enum, default_value_t = Mode::Count)]
     mode: Mode,
     /// Leave children alone
@@ -37,14 +40,16 @@ pub(super) struct Arguments {
     /// No summary at the end
     #[arg(short, long)]
     quiet: bool,
-    /// Program and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
-    command: Vec<OsString>,
+    #[command(subcommand)]
+    program: Option<Program>,
+}
+
+/// The program is parsed as clap parses subcommands it does not know: what comes
+/// before it are our options, what comes after it its own, dashes or not.
+#[derive(Subcommand)]
+enum Program {
+    #[command(external_subcommand)]
+    Command(Vec<OsString>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,25 +62,31 @@ enum Mode {
     Full,
 }
 
+/// Says why nothing was run. Standard error may be closed.
+fn refuse(why: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "heapledger: {why}");
+    ExitCode::from(125)
+}
+
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     if arguments.mode != Mode::Count {
-        use std::io::Write;
         let mode = if arguments.mode == Mode::Sample {
             "sample"
         } else {
             "full"
         };
-        let _ = writeln!(
-            std::io::stderr(),
-            "heapledger: mode `{mode}` records stacks, which this version cannot; use --mode count"
-        );
-        return ExitCode::from(125);
+        return refuse(&format!(
+            "mode `{mode}` records stacks, which this version cannot; use --mode count"
+        ));
     }
+    let Some(Program::Command(command)) = arguments.program else {
+        return refuse("no program is named; as in: heapledger run -- ls -l");
+    };
     let options = RunOptions {
         output: arguments.output,
         children: !arguments.no_children,
         quiet: arguments.quiet,
-        command: arguments.command,
+        command,
     };
     ExitCode::from(record(&options))
 }

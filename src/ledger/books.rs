@@ -71,9 +71,6 @@ pub(crate) enum ThreadKind {
 pub(crate) struct ThreadBooks {
     pub kind: ThreadKind,
     pub tid: u32,
-    /// Tells threads apart that had the same slot, with `slot`.
-    pub generation: u32,
-    pub slot: u32,
     pub counts: [Counts; 2],
 }
 
@@ -165,7 +162,7 @@ impl Books {
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);
         walk_slots(&header, |page| {
             let slot: Slot = read(pages, page_reference(page))?;
-            books.add_slot(pages, page, &slot);
+            books.add_slot(pages, &slot);
             Some(slot.next)
         });
         Ok(books)
@@ -181,7 +178,7 @@ impl Books {
             .sum()
     }
 
-    fn add_slot(&mut self, pages: &dyn Pages, page: u32, slot: &Slot) {
+    fn add_slot(&mut self, pages: &dyn Pages, slot: &Slot) {
         let mut totals = [Counts::default(); 2];
         let count =
             (slot.record_count as usize).min(layout::RECORD_PAGES * layout::RECORDS_PER_PAGE);
@@ -201,7 +198,7 @@ impl Books {
         }
         self.foreign_frees = self.foreign_frees.wrapping_add(slot.foreign_frees);
         self.crossed_frees = self.crossed_frees.wrapping_add(slot.crossed_frees);
-        self.add_thread(page, slot, totals);
+        self.add_thread(slot, totals);
     }
 
     fn add_record(&mut self, record: &Record, totals: &mut [Counts; 2]) {
@@ -219,7 +216,7 @@ impl Books {
     }
 
     /// Splits a slot's totals into its present thread's and its earlier threads'.
-    fn add_thread(&mut self, page: u32, slot: &Slot, totals: [Counts; 2]) {
+    fn add_thread(&mut self, slot: &Slot, totals: [Counts; 2]) {
         let kind = match slot.kind {
             layout::SLOT_SHARED => ThreadKind::Shared,
             layout::SLOT_INHERITED => ThreadKind::Inherited,
@@ -234,13 +231,7 @@ impl Books {
             )
         });
         let own = [totals[0] - ended[0], totals[1] - ended[1]];
-        let row = |kind, tid, counts| ThreadBooks {
-            kind,
-            tid,
-            generation: slot.generation,
-            slot: page,
-            counts,
-        };
+        let row = |kind, tid, counts| ThreadBooks { kind, tid, counts };
         if kind == ThreadKind::Thread || own.iter().any(|counts| !counts.is_untouched()) {
             self.threads.push(row(kind, slot.tid, own));
         }
@@ -407,4 +398,129 @@ fn read_paged<T: layout::Mirror>(
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::layout::{MAGIC, SIZE_BUCKETS};
+
+    /// A ledger in memory, as a file would hold it.
+    struct Words(Vec<u64>);
+
+    impl Pages for Words {
+        fn copy(&self, reference: u64, out: &mut [u64]) -> Option<()> {
+            let start = usize::try_from(reference / 8).ok()?;
+            let end = start.checked_add(out.len())?;
+            out.copy_from_slice(self.0.get(start..end)?);
+            Some(())
+        }
+    }
+
+    /// The ledger of this test process, with what has a scope and a charge in it.
+    #[cfg(heapledger_core)]
+    fn own_ledger() -> Words {
+        use crate::alloc::Alloc;
+        use std::alloc::{GlobalAlloc, Layout};
+
+        let _scope = crate::Scope::enter("own ledger");
+        let layout = Layout::from_size_align(100, 8).expect("a layout");
+        // SAFETY: the size is not zero, and the block is freed with its layout.
+        unsafe {
+            let block = Alloc::system().alloc(layout);
+            Alloc::system().dealloc(block, layout);
+        }
+        let mut words = vec![0u64; 64 * layout::PAGE_BYTES / 8];
+        for page in words.chunks_mut(layout::PAGE_BYTES / 8).enumerate() {
+            let (number, page) = page;
+            if !crate::core::copy_words(page_reference(number as u32), page) {
+                page.fill(0);
+            }
+        }
+        Words(words)
+    }
+
+    #[cfg(heapledger_core)]
+    #[test]
+    fn this_process_s_own_ledger_is_read_whole() {
+        let books = Books::read(&own_ledger()).expect("a ledger");
+        assert_eq!(books.header.pid, std::process::id());
+        assert!(books.scopes.iter().any(|scope| scope == "own ledger"));
+        let in_scope: Counts = books
+            .owners
+            .iter()
+            .flatten()
+            .filter(|owner| owner.scope != 0 && owner.side == Side::Rust)
+            .map(|owner| owner.counts)
+            .sum();
+        assert!(in_scope.adds_up() && in_scope.allocated_bytes >= 100);
+    }
+
+    #[cfg(heapledger_core)]
+    #[test]
+    fn damaged_ledgers_are_read_or_refused_but_never_panic() {
+        let whole = own_ledger();
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..2_000u64 {
+            let mut words = whole.0.clone();
+            for _ in 0..=random() % 64 {
+                // Half of the damage goes to the header, which steers the rest.
+                let room = if random().is_multiple_of(2) {
+                    512
+                } else {
+                    words.len() as u64
+                };
+                let at = (random() % room) as usize;
+                words[at] = match random() % 4 {
+                    0 => u64::MAX,
+                    1 => random() % 70,
+                    2 => random(),
+                    _ => 0,
+                };
+            }
+            if round % 8 == 0 {
+                words.truncate((random() % words.len() as u64) as usize);
+            }
+            let damaged = Words(words);
+            let _ = read_live_bytes(&damaged);
+            let _ = Books::read(&damaged);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_ledger_is_refused() {
+        assert!(matches!(
+            Books::read(&Words(vec![])),
+            Err(Error::NotALedger)
+        ));
+        assert!(matches!(
+            Books::read(&Words(vec![7; 4096])),
+            Err(Error::NotALedger)
+        ));
+        let newer = Words(vec![MAGIC, 2 | 4096 << 32, 1]);
+        assert!(matches!(
+            Books::read(&newer),
+            Err(Error::Layout {
+                found: 2,
+                expected: 1
+            })
+        ));
+    }
+
+    #[test]
+    fn size_buckets_end_where_the_next_begins() {
+        assert_eq!(SizeCounts::bucket_end(0), 7);
+        assert_eq!(SizeCounts::bucket_end(127), 1023);
+        assert_eq!(SizeCounts::bucket_end(128), 1087);
+        assert_eq!(SizeCounts::bucket_end(SIZE_BUCKETS - 1), (1 << 40) - 1);
+        for index in 1..SIZE_BUCKETS {
+            assert!(SizeCounts::bucket_end(index) > SizeCounts::bucket_end(index - 1));
+        }
+    }
 }

@@ -1,12 +1,9 @@
-//! New ledgers: how the kernel tells of them, and when they are complete.
+//! New ledgers: which process each belongs to, and when it is complete.
 
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::inotify;
+use std::path::PathBuf;
 
 use super::{ending, proc};
 use crate::ledger::books::read_header;
@@ -31,19 +28,6 @@ impl Arrival {
     }
 }
 
-/// Asks the kernel to tell of new ledgers; `None` where it will not.
-pub(super) fn watch_directory(directory: &Path) -> Option<OwnedFd> {
-    let descriptor =
-        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
-    inotify::add_watch(
-        &descriptor,
-        directory,
-        inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
-    )
-    .ok()?;
-    Some(descriptor)
-}
-
 /// Gives the pid that a ledger's name begins with.
 pub(super) fn pid_of(name: &str) -> Option<u32> {
     let (pid, rest) = name.split_once('-')?;
@@ -64,22 +48,4 @@ pub(super) fn open_complete(arrival: &Arrival) -> io::Result<Option<(File, Heade
         Ok(_) | Err(crate::Error::Layout { .. }) => Err(io::Error::other("not what its name says")),
         Err(_) => Ok(None),
     }
-}
-
-/// Gives the names of new files, and whether there were more than the kernel remembers.
-pub(super) fn announced(descriptor: &OwnedFd) -> (Vec<String>, bool) {
-    let mut names = Vec::new();
-    let mut overflowed = false;
-    let mut buffer = [MaybeUninit::uninit(); 8192];
-    let mut reader = inotify::Reader::new(descriptor, &mut buffer);
-    while let Ok(event) = reader.next() {
-        overflowed |= event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
-        names.extend(
-            event
-                .file_name()
-                .and_then(|name| name.to_str().ok())
-                .map(str::to_owned),
-        );
-    }
-    (names, overflowed)
 }

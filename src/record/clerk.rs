@@ -18,7 +18,10 @@ use crate::recording::model::{Process, Start, TimelinePoint};
 use crate::recording::resolve::{Seen, Tables};
 
 /// Ended processes that wait; each holds a descriptor.
-pub(super) const QUEUE: usize = 64;
+const QUEUE: usize = 64;
+
+/// Room for the entry of the program itself, its call sites, and the end.
+const RESERVE_BYTES: u64 = 1 << 20;
 
 /// Work for the clerk.
 pub(super) enum Job {
@@ -45,19 +48,24 @@ pub(super) struct Desk {
     pub writer: Writer,
     pub tables: Tables,
     pub tally: Tally,
-    /// The first failure to write; nothing is written after it.
+    /// The first failure to write. After it nothing but the program itself and
+    /// the end are written, in the room that was set aside for them.
     pub failure: Option<io::Error>,
+    /// Processes that found no room.
+    pub left_out: u64,
     start: Start,
 }
 
 impl Clerk {
     pub(super) fn employ(writer: Writer, start: Start) -> io::Result<Clerk> {
         let (jobs, inbox) = bounded(QUEUE);
+        writer.reserve(RESERVE_BYTES);
         let desk = Desk {
             writer,
             tables: Tables::default(),
             tally: Tally::default(),
             failure: None,
+            left_out: 0,
             start,
         };
         let thread = std::thread::Builder::new()
@@ -120,22 +128,37 @@ impl Desk {
 
     fn enter(&mut self, process: Process) {
         self.tally.add(&process, self.start.root_pid);
-        if self.failure.is_some() {
+        let is_root = process.pid == self.start.root_pid;
+        if self.failure.is_some() && !is_root {
+            self.left_out += 1;
             return;
         }
         let process = thin(process, self.writer.bytes_written(), &mut self.tables);
-        let result = self
-            .writer
-            .process(process, &self.tables.modules, &self.tables.sites);
+        let again = is_root.then(|| process.clone());
+        let mut result = self.write(process);
+        if let (Err(_), Some(process)) = (&result, again) {
+            self.note(result);
+            self.writer.release();
+            result = self.write(process);
+        }
+        self.left_out += u64::from(result.is_err());
         self.note(result);
+    }
+
+    fn write(&mut self, process: Process) -> io::Result<()> {
+        self.writer
+            .process(process, &self.tables.modules, &self.tables.sites)
     }
 
     /// Ends the recording, with the sites as they are now.
     pub(super) fn end(&mut self) {
-        if self.failure.is_none() {
-            let result = self.writer.end(&self.tables.sites);
+        let mut result = self.writer.end(&self.tables.sites);
+        if result.is_err() {
             self.note(result);
+            // Without the names that were found since.
+            result = self.writer.end(&[]);
         }
+        self.note(result);
     }
 
     fn note(&mut self, result: io::Result<()>) {

@@ -29,6 +29,8 @@ pub(super) struct Image {
     /// When it began, CLOCK_MONOTONIC.
     pub created_mono_ns: u64,
     pub books: BooksOf,
+    /// Files mapped into it, looked at where another's malloc stands before ours.
+    pub mapped: Vec<PathBuf>,
     /// At the last reading.
     pub live_bytes: [i64; 2],
     timeline: Timeline,
@@ -57,6 +59,7 @@ impl Image {
             pidfd: None,
             created_mono_ns,
             books,
+            mapped: Vec::new(),
             live_bytes: [0; 2],
             timeline: Timeline::new(now),
             thread_names: HashMap::new(),
@@ -137,6 +140,7 @@ impl Image {
                     outcome,
                     timeline,
                     thread_names,
+                    mapped: self.mapped,
                 };
                 Job::Ledger { file, path, seen }
             }

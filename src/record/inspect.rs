@@ -49,6 +49,11 @@ impl Untracked {
     pub(crate) fn forbids_preload(self) -> bool {
         matches!(self, Untracked::Musl | Untracked::OtherMachine)
     }
+
+    /// Tells whether the program may turn out not to run here at all.
+    pub(crate) fn may_not_start(self) -> bool {
+        self.forbids_preload() || self == Untracked::NotElf
+    }
 }
 
 impl fmt::Display for Untracked {
@@ -63,8 +68,8 @@ impl fmt::Display for Untracked {
             Untracked::Capabilities => {
                 "has file capabilities, so the dynamic linker ignores LD_PRELOAD"
             }
-            Untracked::OwnAllocator => "bypassed by its own malloc",
-            Untracked::Sanitizer => "bypassed by AddressSanitizer\'s allocator",
+            Untracked::OwnAllocator => "bypassed: it has a malloc of its own",
+            Untracked::Sanitizer => "bypassed: AddressSanitizer has a malloc of its own",
         })
     }
 }
@@ -72,6 +77,10 @@ impl fmt::Display for Untracked {
 /// What was found out about a program that can be started.
 #[derive(Debug, Default)]
 pub(crate) struct Program {
+    /// The file to execute.
+    pub path: PathBuf,
+    /// A text without `#!`: /bin/sh runs it where the kernel does not.
+    pub is_shell_script: bool,
     /// Why it cannot be tracked.
     pub untracked: Option<Untracked>,
     /// The AddressSanitizer runtime it is linked with, which must be loaded first.
@@ -80,12 +89,14 @@ pub(crate) struct Program {
 
 /// Finds a program as the shell would and looks at what would really run.
 pub(crate) fn inspect(command: &OsStr) -> Result<Program, Refusal> {
-    let mut path = find(command)?;
+    let file = find(command)?;
+    let mut path = file.clone();
     for _ in 0..MAX_SCRIPTS {
         if let Some(reason) = privileges(&path) {
             return Ok(Program {
+                path: file,
                 untracked: Some(reason),
-                sanitizer: None,
+                ..Program::default()
             });
         }
         match interpreter_of_script(&path) {
@@ -100,7 +111,11 @@ pub(crate) fn inspect(command: &OsStr) -> Result<Program, Refusal> {
             None => break,
         }
     }
-    Ok(inspect_file(&path))
+    Ok(Program {
+        is_shell_script: path == file && !is_binary(&file),
+        path: file,
+        ..inspect_file(&path)
+    })
 }
 
 /// Looks at one file, the image of a program.
@@ -118,7 +133,7 @@ pub(crate) fn inspect_file(path: &Path) -> Program {
         Ok(object::FileKind::Elf64) => inspect_elf(&cache).unwrap_or(not_elf()),
         Ok(object::FileKind::Elf32) => Program {
             untracked: Some(Untracked::OtherMachine),
-            sanitizer: None,
+            ..Program::default()
         },
         // A script without `#!`: execvp gives it to /bin/sh.
         _ if !is_binary(path) => inspect_shell(path),
@@ -138,7 +153,7 @@ fn inspect_shell(script: &Path) -> Program {
 fn not_elf() -> Program {
     Program {
         untracked: Some(Untracked::NotElf),
-        sanitizer: None,
+        ..Program::default()
     }
 }
 
@@ -146,6 +161,7 @@ fn is_binary(path: &Path) -> bool {
     let mut start = Vec::new();
     let read =
         File::open(path).and_then(|file| file.take(SCRIPT_LINE_BYTES).read_to_end(&mut start));
+    // What cannot be read is for the kernel to know.
     read.is_err() || start.contains(&0)
 }
 
@@ -255,12 +271,8 @@ fn find(command: &OsStr) -> Result<PathBuf, Refusal> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut denied = None;
     for directory in std::env::split_paths(&path) {
-        // An empty entry means the current directory.
-        let file = if directory.as_os_str().is_empty() {
-            Path::new(".").join(command)
-        } else {
-            directory.join(command)
-        };
+        // An empty entry means the current directory, and joins as such.
+        let file = directory.join(command);
         match check_executable(&file) {
             Ok(()) => return Ok(file),
             Err(Miss::NotFound) => {}

@@ -9,10 +9,12 @@ mod image;
 mod inherited;
 pub(crate) mod inspect;
 mod launch;
+mod lives;
 mod output;
 pub(crate) mod preload;
 mod proc;
 mod signals;
+mod spotter;
 mod strangers;
 mod summary;
 mod tally;
@@ -23,7 +25,6 @@ mod watch;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -35,15 +36,17 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::recording::file::Writer;
 use crate::recording::model::Start;
 use crate::recording::symbols;
-use arrivals::watch_directory;
+use crate::report::Style;
 use clerk::{Clerk, Desk};
 use directory::LedgerDirectory;
 use inherited::Inherited;
 use inspect::{Program, Refusal};
 use launch::{Tracking, launch};
+use lives::Lives;
 use output::Output;
 use signals::Signals;
-use summary::{Style, Summary};
+use spotter::Spotter;
+use summary::Summary;
 use watch::{Ended, Run, Watch};
 
 /// Exit codes of our own failures, as env's.
@@ -51,8 +54,10 @@ const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Reason of a process whose image should have loaded the library and did not.
+/// Reason of a process whose image was seen without the library it should have loaded.
 const NOT_LOADED: &str = "the preload library was not loaded";
+/// Reason of a program of which no ledger came, and nothing more was seen.
+const NO_LEDGER: &str = "no ledger came: the preload library was not loaded, or found no room";
 
 /// What `heapledger run` was asked for.
 pub(crate) struct RunOptions {
@@ -106,11 +111,15 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
             None
         }
     };
-    if let (Some(reason), Some(_)) = (program.untracked, &tracking) {
-        say(&format!(
-            "cannot track {shown}: {reason}; running it untracked"
-        ));
-    }
+    let untracked = program.untracked.filter(|_| tracking.is_some());
+    let say_untracked = |is_started: bool| {
+        if let Some(reason) = untracked.filter(|reason| reason.may_not_start() == is_started) {
+            say(&format!(
+                "cannot track {shown}: {reason}; running it untracked"
+            ));
+        }
+    };
+    say_untracked(false);
     let session = match Session::begin(options, &program, tracking, (&path, file)) {
         Ok(session) => session,
         Err(failure) => {
@@ -118,6 +127,8 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
             return Err(failure);
         }
     };
+    // Only now it is known that it runs at all.
+    say_untracked(true);
     let status = session.finish(options, &output)?;
     Ok(status)
 }
@@ -147,11 +158,13 @@ fn prepare(options: &RunOptions) -> Result<Tracking> {
 struct Session {
     began: Instant,
     start: Start,
-    tracking: Option<Tracking>,
+    /// Keeps the directory of ledgers until the end.
+    _tracking: Option<Tracking>,
     root_reason: Option<String>,
     child: Child,
     signals: Signals,
-    inotify: Option<OwnedFd>,
+    spotter: Option<Spotter>,
+    lives: Option<Lives>,
     clerk: Clerk,
 }
 
@@ -185,24 +198,27 @@ impl Session {
             (None, _) => Some("no ledger could be set up".to_owned()),
             (Some(_), reason) => reason.map(|reason| reason.to_string()),
         };
-        let inotify = directory.as_deref().and_then(watch_directory);
-        let set = signals::forwarded();
-        let inherited = Inherited::take(&set);
-        let signals = Signals::open(&set).context("cannot receive signals")?;
+        let inherited = Inherited::take(&signals::blocked());
+        let signals = Signals::open(&signals::forwarded()).context("cannot receive signals")?;
+        let spotter = directory.as_deref().map(Spotter::begin).transpose();
+        let spotter = spotter.context("cannot watch for ledgers")?;
+        // Not everybody may; it only makes certain what is mostly known.
+        let lives = directory.as_ref().and_then(|_| Lives::listen().ok());
         let clerk = Clerk::employ(writer, start.clone()).context("cannot start a thread")?;
         let child = launch(&options.command, program, tracking.as_ref(), inherited)
-            .map_err(|error| not_launched(&start.command[0], &error))?;
+            .map_err(|error| not_launched(&start.command[0], program, &error))?;
         raise_descriptor_limit();
         start.root_pid = child.id();
         clerk.give(clerk::Job::Start(start.clone()));
         Ok(Session {
             began: Instant::now(),
             start,
-            tracking,
+            _tracking: tracking,
             root_reason,
             child,
             signals,
-            inotify,
+            spotter,
+            lives,
             clerk,
         })
     }
@@ -210,17 +226,13 @@ impl Session {
     /// Watches the program until it ends, then finishes the recording.
     fn finish(self, options: &RunOptions, output: &Output) -> Result<ExitStatus> {
         let run = Run {
-            directory: self
-                .tracking
-                .as_ref()
-                .map(|tracking| tracking.directory.path.as_path()),
             children: options.children,
             clerk: &self.clerk,
             start_unix_ns: self.start.unix_ns,
             command: &self.start.command,
             root_reason: self.root_reason,
         };
-        let watch = Watch::new(run, self.child, self.signals, self.inotify)
+        let watch = Watch::new(run, self.child, self.signals, (self.spotter, self.lives))
             .context("cannot watch the program")?;
         let ended = watch.run().context("cannot watch the program")?;
         let duration_s = self.began.elapsed().as_secs_f64();
@@ -230,15 +242,19 @@ impl Session {
             .context("the recording is not complete")?;
         if ended.handshake_failed {
             say(&format!(
-                "{} was not tracked: {NOT_LOADED}",
+                "{} was not tracked: {NO_LEDGER}",
                 self.start.command[0]
             ));
         }
         symbols::resolve(&desk.tables.modules, &mut desk.tables.sites);
         desk.end();
         if let Some(error) = &desk.failure {
+            let left_out = match desk.left_out {
+                0 => "names of call sites are missing".to_owned(),
+                number => format!("{number} processes are left out"),
+            };
             say(&format!(
-                "cannot write {}: {error}; the recording is cut short",
+                "cannot write all of {}: {error}; {left_out}",
                 output.path.display()
             ));
         }
@@ -255,26 +271,29 @@ fn summarise(desk: &Desk, ended: &Ended, duration_s: f64, output: &Output) {
         modules: &desk.tables.modules,
         sites: &desk.tables.sites,
         tree_peak: ended.tree_peak,
+        outcome: &ending::from_status(ended.status),
         duration_s,
         file: &output.path,
         file_bytes: desk.writer.bytes_written(),
     };
     let mut text = Vec::new();
     // Standard error may be closed; the program's exit code matters more.
-    let _ = summary.print(&mut text, Style::for_stderr());
+    let _ = summary.print(&mut text, Style::of(&io::stderr()));
     let _ = io::stderr().write_all(&text);
 }
 
-fn not_launched(program: &str, error: &io::Error) -> Failure {
+fn not_launched(shown: &str, program: &Program, error: &io::Error) -> Failure {
     let exit_code = if error.kind() == io::ErrorKind::NotFound {
         NOT_FOUND
     } else {
         NOT_EXECUTABLE
     };
-    Failure {
-        exit_code,
-        error: anyhow!("cannot run {program}: {error}"),
-    }
+    // "Exec format error" says less than what was found out about the file.
+    let error = match program.untracked.filter(|reason| reason.may_not_start()) {
+        Some(reason) => anyhow!("cannot run {shown}: {reason} ({error})"),
+        None => anyhow!("cannot run {shown}: {error}"),
+    };
+    Failure { exit_code, error }
 }
 
 fn default_output(program: &str) -> PathBuf {

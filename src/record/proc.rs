@@ -1,8 +1,10 @@
 //! What /proc tells about a process. Every call may find it gone.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// More threads than anybody looks at one by one.
 const MAX_NAMES: usize = 4096;
@@ -108,6 +110,21 @@ pub(super) fn maps(pid: u32, file_name: &str) -> Option<bool> {
         text.windows(file_name.len())
             .any(|part| part == file_name.as_bytes()),
     )
+}
+
+/// Gives the files that are mapped into the process, each once.
+pub(super) fn mapped_files(pid: u32) -> Vec<PathBuf> {
+    let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let path = line.iter().position(|&byte| byte == b'/');
+        let path = path.map(|at| Path::new(OsStr::from_bytes(&line[at..])));
+        files.extend(
+            path.filter(|path| files.last().is_none_or(|last| last != path))
+                .map(Path::to_owned),
+        );
+    }
+    files
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
+use super::spotter::NOTICE;
+
 const FORWARDED: [i32; 7] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -22,28 +24,45 @@ pub(super) struct Signals {
 
 /// Gives the set of signals that are passed on.
 pub(super) fn forwarded() -> libc::sigset_t {
+    set(&FORWARDED)
+}
+
+/// Gives the signals that are blocked, to be read by descriptor: those that are
+/// passed on, and the spotter's.
+pub(super) fn blocked() -> libc::sigset_t {
+    let mut all = FORWARDED.to_vec();
+    all.push(NOTICE);
+    set(&all)
+}
+
+/// Gives a set of signals.
+pub(super) fn set(signals: &[i32]) -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set; the numbers are signals.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in FORWARDED {
+        for &signal in signals {
             libc::sigaddset(set.as_mut_ptr(), signal);
         }
         set.assume_init()
     }
 }
 
+/// Opens a descriptor to read blocked signals from.
+pub(super) fn descriptor(set: &libc::sigset_t, flags: i32) -> io::Result<File> {
+    // SAFETY: the set is valid, and the descriptor is new and owned here only.
+    unsafe {
+        match libc::signalfd(-1, set, libc::SFD_CLOEXEC | flags) {
+            -1 => Err(io::Error::last_os_error()),
+            descriptor => Ok(File::from_raw_fd(descriptor)),
+        }
+    }
+}
+
 impl Signals {
     pub(super) fn open(set: &libc::sigset_t) -> io::Result<Signals> {
-        // SAFETY: the set is valid, and the descriptor is new and owned here only.
-        unsafe {
-            match libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
-                -1 => Err(io::Error::last_os_error()),
-                descriptor => Ok(Signals {
-                    descriptor: File::from_raw_fd(descriptor),
-                }),
-            }
-        }
+        let descriptor = descriptor(set, libc::SFD_NONBLOCK)?;
+        Ok(Signals { descriptor })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {

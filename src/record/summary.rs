@@ -1,13 +1,14 @@
 //! The few lines on standard error after the program has ended.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
-
-use bytesize::ByteSize;
 
 use super::tally::{Tally, totals};
 use crate::counts::Counts;
-use crate::recording::model::{Losses, Module, OwnerEntry, Process, Site};
+use crate::recording::model::{Module, Outcome, OwnerEntry, Process, Site};
+use crate::report::phrases;
+use crate::report::style::{Ink, Style};
+use crate::report::units::{count, counted, duration, printable, size, unsigned_size};
 
 /// Sites that are shown.
 const SITES: usize = 5;
@@ -19,71 +20,35 @@ pub(super) struct Summary<'a> {
     pub sites: &'a [Site],
     /// Highest sum over all processes, as read.
     pub tree_peak: [i64; 3],
+    pub outcome: &'a Outcome,
     pub duration_s: f64,
     pub file: &'a Path,
     pub file_bytes: u64,
 }
 
-/// Colours, or none.
-#[derive(Clone, Copy)]
-pub(super) struct Style {
-    is_coloured: bool,
-}
-
-impl Style {
-    /// Colour only on a terminal, and never with NO_COLOR.
-    pub(super) fn for_stderr() -> Style {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Style {
-            is_coloured: io::stderr().is_terminal() && !refused,
-        }
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.is_coloured {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.paint("1", text)
-    }
-
-    fn faint(self, text: &str) -> String {
-        self.paint("2", text)
-    }
-
-    fn warning(self, text: &str) -> String {
-        self.paint("33", text)
-    }
-}
-
 impl Summary<'_> {
     pub(super) fn print(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let tally = self.tally;
-        let processes = match tally.processes {
-            1 => "1 process".to_owned(),
-            count => format!("{} processes", thousands(count)),
-        };
+        let processes = counted(tally.processes, "process", "processes");
         writeln!(
             out,
-            "\n{} {processes}, {:.1} s",
-            style.bold("heapledger:"),
-            self.duration_s
+            "\n{} {} after {}, {processes}",
+            style.paint(Ink::Title, "heapledger:"),
+            phrases::outcome(self.outcome),
+            duration(self.duration_s)
         )?;
         if tally.processes > tally.untracked {
             self.print_totals(out, style)?;
             self.print_sites(out, style)?;
         }
         self.print_notes(out, style)?;
-        let command = format!("heapledger report {}", quoted(self.file));
+        let file = phrases::quoted(&self.file.to_string_lossy());
+        let command = format!("heapledger report {}", printable(&file));
         writeln!(
             out,
             "\n{} {}",
-            style.bold(&command),
-            style.faint(&format!("({})", size(self.file_bytes as i64)))
+            style.paint(Ink::Title, &command),
+            style.paint(Ink::Faint, &format!("({})", unsigned_size(self.file_bytes)))
         )
     }
 
@@ -92,7 +57,7 @@ impl Summary<'_> {
             "{:<30}{:>12}{:>12}{:>12}{:>16}",
             "", "live at end", "peak", "allocated", "blocks"
         );
-        writeln!(out, "\n  {}", style.faint(&heading))?;
+        writeln!(out, "\n  {}", style.paint(Ink::Faint, &heading))?;
         let several = self.tally.processes - self.tally.untracked > 1;
         if several {
             let largest = self
@@ -117,7 +82,7 @@ impl Summary<'_> {
             .filter(|root| root.untracked_reason.is_none())
         {
             Some(root) => {
-                let title = format!("{} (pid {})", name(root), root.pid);
+                let title = format!("{} (pid {})", printable(phrases::program(root)), root.pid);
                 print_group(
                     out,
                     style,
@@ -165,25 +130,24 @@ impl Summary<'_> {
         writeln!(
             out,
             "\n  {}",
-            style.faint(&format!(
-                "held by {} (pid {}) {when}",
-                name(process),
-                process.pid
-            ))
+            style.paint(
+                Ink::Faint,
+                &format!(
+                    "held by {} (pid {}) {when}",
+                    printable(phrases::program(process)),
+                    process.pid
+                )
+            )
         )?;
         for owner in owners.iter().take(SITES) {
             let (bytes, blocks) = held(owner);
-            let blocks = if blocks == 1 {
-                "1 block".to_owned()
-            } else {
-                format!("{} blocks", thousands(blocks.max(0) as u64))
-            };
+            let blocks = counted(blocks.max(0) as u64, "block", "blocks");
             writeln!(
                 out,
                 "  {:>10}  {:>16}  {}",
                 size(bytes),
                 blocks,
-                self.place(owner, process)
+                printable(&self.place(owner, process))
             )?;
         }
         Ok(())
@@ -222,21 +186,24 @@ impl Summary<'_> {
     }
 
     fn print_notes(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
-        let lost = losses(&self.tally.losses);
+        let mut lost = phrases::losses(&self.tally.losses);
+        lost.extend(phrases::crossed(&self.tally.losses));
         if !lost.is_empty() {
             writeln!(
                 out,
                 "\n  {} {}",
-                style.warning("not booked in full:"),
+                style.paint(Ink::Warning, "not booked in full:"),
                 lost.join(", ")
             )?;
         }
         if self.tally.untracked > 0 {
-            writeln!(out, "\n  {}", style.warning("not tracked:"))?;
+            writeln!(out, "\n  {}", style.paint(Ink::Warning, "not tracked:"))?;
         }
         for process in &self.tally.named {
             let reason = process.untracked_reason.as_deref().unwrap_or("");
-            writeln!(out, "    {} (pid {}): {reason}", name(process), process.pid)?;
+            let program = phrases::program(process);
+            let line = format!("{program} (pid {}): {reason}", process.pid);
+            writeln!(out, "    {}", printable(&line))?;
         }
         match self
             .tally
@@ -244,7 +211,7 @@ impl Summary<'_> {
             .saturating_sub(self.tally.named.len() as u64)
         {
             0 => Ok(()),
-            more => writeln!(out, "    and {} more", thousands(more)),
+            more => writeln!(out, "    and {} more", count(more)),
         }
     }
 }
@@ -274,7 +241,7 @@ fn print_group(
         };
         let padded = format!("{label:<30}");
         let padded = if index == 0 {
-            style.bold(&padded)
+            style.paint(Ink::Title, &padded)
         } else {
             padded
         };
@@ -286,39 +253,11 @@ fn print_group(
                 .filter(|_| is_one)
                 .map_or_else(unknown, size),
             peak.map_or_else(unknown, size),
-            size(counts.allocated_bytes.min(i64::MAX as u64) as i64),
-            thousands(counts.allocated_blocks),
+            unsigned_size(counts.allocated_bytes),
+            count(counts.allocated_blocks),
         )?;
     }
     Ok(())
-}
-
-fn losses(losses: &Losses) -> Vec<String> {
-    [
-        (losses.foreign_frees, "foreign frees"),
-        (losses.crossed_frees, "blocks freed by the other side"),
-        (losses.owners_overflowed, "call sites without room"),
-        (losses.slots_overflowed, "threads without a slot"),
-        (losses.scopes_overflowed, "scopes without room"),
-        (losses.pages_refused, "pages refused by the file system"),
-        (
-            losses.children_untracked,
-            "forked children without a ledger",
-        ),
-    ]
-    .into_iter()
-    .filter(|&(count, _)| count > 0)
-    .map(|(count, what)| format!("{} {what}", thousands(count)))
-    .collect()
-}
-
-fn name(process: &Process) -> &str {
-    let path = if process.exe.is_empty() {
-        process.args.first().map_or("?", String::as_str)
-    } else {
-        &process.exe
-    };
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn shortened(text: &str, limit: usize) -> String {
@@ -328,55 +267,50 @@ fn shortened(text: &str, limit: usize) -> String {
     }
 }
 
-/// Writes a path as the shell would read it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text
-        .chars()
-        .all(|letter| letter.is_alphanumeric() || "/._-+:,@%".contains(letter));
-    if is_plain {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
-/// Writes a number of bytes as `512 MiB`.
-fn size(bytes: i64) -> String {
-    let text = ByteSize(bytes.unsigned_abs())
-        .display()
-        .iec()
-        .to_string()
-        .replace(".0 ", " ");
-    if bytes < 0 { format!("-{text}") } else { text }
-}
-
-/// Writes a count as `1,234,567`.
-fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::fixture;
 
     #[test]
-    fn figures_are_written_for_people() {
-        assert_eq!(size(512 << 20), "512 MiB");
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(-1536), "-1.5 KiB");
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(quoted(Path::new("a b.hlr")), "'a b.hlr'");
+    fn it_says_who_held_the_peak() {
+        let recording = fixture::recording();
+        let mut tally = Tally::default();
+        let root = &recording.processes[0];
+        tally.add(root, root.pid);
+        let summary = Summary {
+            tally: &tally,
+            modules: &recording.modules,
+            sites: &recording.sites,
+            tree_peak: [0; 3],
+            outcome: &root.outcome,
+            duration_s: 2.0,
+            file: Path::new("a b.hlr"),
+            file_bytes: 1536,
+        };
+        let mut out = Vec::new();
+        summary.print(&mut out, Style::PLAIN).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let expected = "
+heapledger: exit code 0 after 2.00 s, 1 process
+
+                                 live at end        peak   allocated          blocks
+  player (pid 100)                   4.0 MiB     4.5 MiB     5.1 MiB           5,130
+    c                                3.8 MiB     4.3 MiB     4.8 MiB           5,100
+    rust                             195 KiB     244 KiB     293 KiB              30
+
+  held by player (pid 100) near its peak
+     3.7 MiB      4,900 blocks  decode_frame  libcodec.so.1  [decode]
+     586 KiB         60 blocks  player+0x900
+     195 KiB         20 blocks  player::parse  player  parse.rs:42
+
+heapledger report 'a b.hlr' (1.5 KiB)
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn long_names_are_cut() {
         assert_eq!(shortened("abcdef", 5), "abc…");
     }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
+use crate::analysis::{inherited, take_inherited_off};
 use crate::counts::{Counts, Side};
 use crate::recording::model::{Losses, Outcome, Process, Site};
-use crate::recording::resolve::INHERITED;
 
 /// Untracked processes that are named one by one.
 const NAMED: usize = 5;
@@ -24,7 +24,7 @@ pub(super) struct Tally {
     pub losses: Losses,
     by_site: HashMap<u32, [Counts; 2]>,
     /// What forked processes began with, and did not allocate themselves.
-    inherited: [Counts; 2],
+    inherited: Counts,
 }
 
 impl Tally {
@@ -36,15 +36,9 @@ impl Tally {
                 self.named.push(process.clone());
             }
         }
+        self.inherited += inherited(process);
         for owner in &process.owners {
             self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;
-        }
-        for thread in process
-            .threads
-            .iter()
-            .filter(|thread| thread.name == INHERITED)
-        {
-            (0..2).for_each(|side| self.inherited[side] += thread.counts[side]);
         }
         add_losses(&mut self.losses, &process.losses);
         let peak = |process: &Process| process.peak.live_bytes[2];
@@ -66,8 +60,9 @@ impl Tally {
             .by_site
             .iter()
             .flat_map(|(&site, counts)| Side::ALL.map(|side| (site, side, counts[side.index()])));
-        let sums = by_side(all, sites);
-        std::array::from_fn(|side| sums[side] - self.inherited[side])
+        let [mut c, mut rust] = by_side(all, sites).map(Some);
+        take_inherited_off(self.inherited, &mut c, &mut rust);
+        [c, rust].map(Option::unwrap_or_default)
     }
 }
 

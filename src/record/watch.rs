@@ -3,31 +3,37 @@
 //! One loop waits for signals, for new ledgers, for processes that end, and for
 //! the time of the next reading.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::arrivals::{self, Arrival, open_complete, pid_of};
-use super::clerk::{Clerk, Job, QUEUE};
+use super::arrivals::{Arrival, open_complete};
+use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
+use super::lives::Lives;
 use super::signals::Signals;
+use super::spotter::Spotter;
 use super::strangers::{self, Strangers};
 use super::{ending, mono_ns, proc, unix_ns};
-use crate::ledger::layout::Header;
+use crate::ledger::layout::{self, Header};
 use crate::recording::model::{Outcome, Process};
 use crate::recording::resolve::seconds_between;
 
 const SIGNALS: u64 = 0;
 const LEDGERS: u64 = 1;
 const ROOT: u64 = 2;
-const FIRST_IMAGE: u64 = 3;
+const LIVES: u64 = 3;
+const FIRST_IMAGE: u64 = 4;
+
+/// Reason of a program that was executed, kept no ledger and was not seen.
+const ENDED_TOO_SOON: &str = "kept no ledger, and ended before it could be looked at";
 
 /// Readings may cost this part of the time.
 const COST_DIVISOR: u32 = 50;
@@ -38,7 +44,6 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// What the watch needs to know of the run.
 pub(super) struct Run<'a> {
-    pub directory: Option<&'a Path>,
     pub children: bool,
     pub clerk: &'a Clerk,
     pub start_unix_ns: u64,
@@ -63,7 +68,8 @@ pub(super) struct Watch<'a> {
     root_pidfd: Option<OwnedFd>,
     signals: Signals,
     epoll: OwnedFd,
-    inotify: Option<OwnedFd>,
+    spotter: Option<Spotter>,
+    lives: Option<Lives>,
     arrivals: Vec<Arrival>,
     images: HashMap<u64, Image>,
     /// The present image of each process.
@@ -73,18 +79,16 @@ pub(super) struct Watch<'a> {
     next_reading: Instant,
     tree_peak: [i64; 3],
     root_was_seen: bool,
-    /// The last ledgers handed over: their files may still be there.
-    given: VecDeque<PathBuf>,
 }
 
 impl<'a> Watch<'a> {
-    /// Begins to watch. The descriptors for new ledgers must exist before the
-    /// program starts, so that none is missed; see [`arrivals::watch_directory`].
+    /// Begins to watch. The spotter must exist before the program starts, so that
+    /// no ledger is missed; without one nothing is tracked.
     pub(super) fn new(
         run: Run<'a>,
         child: Child,
         signals: Signals,
-        inotify: Option<OwnedFd>,
+        (spotter, lives): (Option<Spotter>, Option<Lives>),
     ) -> io::Result<Watch<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let root_pid = child.id();
@@ -98,8 +102,11 @@ impl<'a> Watch<'a> {
             )
         };
         add(signals.as_fd(), SIGNALS)?;
-        if let Some(descriptor) = &inotify {
-            add(std::os::fd::AsFd::as_fd(descriptor), LEDGERS)?;
+        if let Some(spotter) = &spotter {
+            add(spotter.as_fd(), LEDGERS)?;
+        }
+        if let Some(lives) = &lives {
+            add(lives.as_fd(), LIVES)?;
         }
         if let Some(descriptor) = &root_pidfd {
             add(std::os::fd::AsFd::as_fd(descriptor), ROOT)?;
@@ -112,7 +119,8 @@ impl<'a> Watch<'a> {
             root_pidfd,
             signals,
             epoll,
-            inotify,
+            spotter,
+            lives,
             arrivals: Vec::new(),
             images: HashMap::new(),
             present: HashMap::new(),
@@ -121,7 +129,6 @@ impl<'a> Watch<'a> {
             next_reading: Instant::now(),
             tree_peak: [0; 3],
             root_was_seen: false,
-            given: VecDeque::new(),
         })
     }
 
@@ -136,7 +143,7 @@ impl<'a> Watch<'a> {
             if now >= self.next_reading {
                 self.read(now);
             }
-            if self.run.directory.is_some() && now >= self.strangers.next() {
+            if self.spotter.is_some() && now >= self.strangers.next() {
                 self.scan();
             }
         };
@@ -145,14 +152,14 @@ impl<'a> Watch<'a> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.run.directory.is_none() {
+        let Some(spotter) = &self.spotter else {
             return self.root_pidfd.is_none().then_some(POLL);
-        }
+        };
         let mut next = self.strangers.next();
         if !self.images.is_empty() || !self.arrivals.is_empty() {
             next = next.min(self.next_reading);
         }
-        let limit = if self.root_pidfd.is_none() || self.inotify.is_none() {
+        let limit = if self.root_pidfd.is_none() || !spotter.is_told() {
             POLL
         } else {
             Duration::MAX
@@ -178,13 +185,17 @@ impl<'a> Watch<'a> {
         for event in &events {
             match event.data.u64() {
                 SIGNALS => self.forward(),
-                LEDGERS => self.note_arrivals(),
-                ROOT => {}
+                LIVES => self.hear(),
+                LEDGERS | ROOT => {}
                 key => self.note_end(key),
             }
         }
-        if self.inotify.is_none() && self.run.directory.is_some() {
-            self.list_directory();
+        if self
+            .spotter
+            .as_ref()
+            .is_some_and(|spotter| !spotter.is_told())
+        {
+            self.look();
         }
         self.admit_all();
         Ok(())
@@ -200,56 +211,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn note_arrivals(&mut self) {
-        let Some(descriptor) = &self.inotify else {
-            return;
-        };
-        let (names, overflowed) = arrivals::announced(descriptor);
-        for name in names {
-            self.note_arrival(&name);
-        }
-        if overflowed {
-            self.list_directory();
-        }
-    }
-
-    fn note_arrival(&mut self, name: &str) {
-        let (Some(directory), Some(pid)) = (self.run.directory, pid_of(name)) else {
-            return;
-        };
-        let path = directory.join(name);
-        // The descriptor is opened at first sight: the process may not live long.
-        let pidfd = ending::open(pid);
-        self.arrivals.push(Arrival { path, pid, pidfd });
-    }
-
-    fn list_directory(&mut self) {
-        let entries = self
-            .run
-            .directory
-            .map(fs::read_dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .flatten();
-        let names: Vec<String> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        for name in names {
-            let known = |path: &Path| path.file_name().is_some_and(|found| found == name.as_str());
-            let is_watched = self.images.values().any(|image| match &image.books {
-                BooksOf::Ledger { path, .. } => known(path),
-                BooksOf::Nobody(_) => false,
-            });
-            let is_given = self.given.iter().any(|path| known(path));
-            if !is_watched && !is_given && !self.arrivals.iter().any(|arrival| known(&arrival.path))
-            {
-                self.note_arrival(&name);
-            }
+    /// Looks for ledgers that the kernel has not told of yet.
+    fn look(&self) {
+        if let Some(spotter) = &self.spotter {
+            spotter.look();
         }
     }
 
     fn admit_all(&mut self) {
+        if let Some(spotter) = &self.spotter {
+            self.arrivals.extend(spotter.take());
+        }
         for arrival in std::mem::take(&mut self.arrivals) {
             match open_complete(&arrival) {
                 Ok(Some((file, header))) => self.admit(arrival, file, &header),
@@ -270,6 +242,9 @@ impl<'a> Watch<'a> {
         if let Some(stat) = stat.filter(|_| proc::maps(pid, strangers::LIBRARY) != Some(false)) {
             image.arguments_at = stat.arguments_at;
         }
+        if header.flags & layout::FLAG_BYPASSED != 0 {
+            image.mapped = proc::mapped_files(pid);
+        }
         // Another process with the number that ours has in its own pid namespace.
         let is_another =
             |stat: proc::Stat| header.start_ticks != 0 && stat.start_ticks != header.start_ticks;
@@ -280,17 +255,17 @@ impl<'a> Watch<'a> {
                 self.give(image, Outcome::Exec);
                 return self.insert(previous);
             }
-            let same = previous.start_ticks == image.start_ticks;
-            let outcome = if same {
-                Outcome::Exec
+            if previous.start_ticks == image.start_ticks {
+                self.give(previous, Outcome::Exec);
             } else {
-                previous.outcome()
-            };
-            self.give(previous, outcome);
+                let outcome = self.outcome(&previous);
+                self.give(previous, outcome);
+            }
         }
         self.root_was_seen |= pid == self.root_pid;
         if pid != self.root_pid && image.pidfd.is_none() && stat.is_none() {
-            return self.give(image, Outcome::Unknown);
+            let outcome = self.outcome(&image);
+            return self.give_ended(image, outcome);
         }
         image.read(Instant::now(), mono_ns());
         self.insert(image);
@@ -317,16 +292,12 @@ impl<'a> Watch<'a> {
     }
 
     fn give(&mut self, image: Image, outcome: Outcome) {
-        if let BooksOf::Ledger { path, .. } = &image.books {
-            self.given.truncate(QUEUE + 2);
-            self.given.push_front(path.clone());
-        }
         self.run.clerk.give(image.finish(outcome, mono_ns()));
     }
 
     fn note_end(&mut self, key: u64) {
         // A new image may have been announced and not admitted yet.
-        self.note_arrivals();
+        self.look();
         self.admit_all();
         let Some(image) = self.images.remove(&key) else {
             return;
@@ -334,8 +305,53 @@ impl<'a> Watch<'a> {
         if self.present.get(&image.pid) == Some(&key) {
             self.present.remove(&image.pid);
         }
+        let outcome = self.outcome(&image);
+        self.give_ended(image, outcome);
+    }
+
+    fn hear(&mut self) {
+        if let Some(lives) = &mut self.lives {
+            lives.hear();
+        }
+    }
+
+    /// Tells how an image's process ended, by whoever knows.
+    fn outcome(&mut self, image: &Image) -> Outcome {
         let outcome = image.outcome();
-        self.give(image, outcome);
+        if outcome != Outcome::Unknown {
+            return outcome;
+        }
+        self.hear();
+        let lives = self.lives.as_ref();
+        lives
+            .and_then(|lives| lives.wait_status(image.pid, image.created_mono_ns))
+            .map_or(Outcome::Unknown, |status| {
+                ending::from_status(ExitStatus::from_raw(status))
+            })
+    }
+
+    /// Hands over the last image that was seen of a process, and says so where
+    /// it was not the last that there was.
+    fn give_ended(&mut self, image: Image, outcome: Outcome) {
+        self.hear();
+        let (pid, began) = (image.pid, image.created_mono_ns);
+        let lives = self.lives.as_ref().filter(|_| image.is_tracked());
+        let Some(executed) = lives.and_then(|lives| lives.executed(pid, began)) else {
+            return self.give(image, outcome);
+        };
+        self.give(image, Outcome::Exec);
+        let now = mono_ns();
+        let lasted_ns = now.saturating_sub(executed);
+        let began_unix_ns = unix_ns().saturating_sub(lasted_ns);
+        self.run.clerk.give(Job::Untracked(Box::new(Process {
+            pid,
+            exe: "(unknown program)".to_owned(),
+            started_s: seconds_between(self.run.start_unix_ns, began_unix_ns),
+            duration_s: seconds_between(executed, now),
+            outcome,
+            untracked_reason: Some(ENDED_TOO_SOON.to_owned()),
+            ..Process::default()
+        })));
     }
 
     /// Reads every image whose time has come.
@@ -401,7 +417,7 @@ impl<'a> Watch<'a> {
     /// Gives children that end with the program the time to do so.
     fn settle(&mut self) -> io::Result<()> {
         let until = Instant::now() + GRACE;
-        self.list_directory();
+        self.look();
         self.admit_all();
         loop {
             let others = self
@@ -420,20 +436,19 @@ impl<'a> Watch<'a> {
     }
 
     fn finish(mut self, status: ExitStatus) -> Ended {
-        self.list_directory();
+        self.look();
         self.admit_all();
-        // Closing it takes the kernel some 10 ms: meanwhile the symbols are read.
-        let inotify = self.inotify.take();
-        std::thread::spawn(move || drop(inotify));
         let root_outcome = ending::from_status(status);
         for (_, image) in std::mem::take(&mut self.images) {
             let outcome = match image.pid == self.root_pid {
                 true => root_outcome.clone(),
-                false if image.pidfd.is_none() => Outcome::Unknown,
-                false if image.has_ended() => image.outcome(),
+                false if image.pidfd.is_none() || image.has_ended() => self.outcome(&image),
                 false => Outcome::Running,
             };
-            self.give(image, outcome);
+            match outcome {
+                Outcome::Running => self.give(image, outcome),
+                _ => self.give_ended(image, outcome),
+            }
         }
         let handshake_failed = !self.root_was_seen && self.run.root_reason.is_none();
         if !self.root_was_seen {
@@ -453,7 +468,7 @@ impl<'a> Watch<'a> {
             .run
             .root_reason
             .clone()
-            .unwrap_or_else(|| super::NOT_LOADED.to_owned());
+            .unwrap_or_else(|| super::NO_LEDGER.to_owned());
         Process {
             pid: self.root_pid,
             parent_pid: std::process::id(),

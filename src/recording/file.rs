@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::check;
 use super::frame::{Frame, LAYOUT, MAGIC, Next, PREAMBLE_BYTES};
@@ -11,6 +13,9 @@ use super::model::{Module, Process, Recording, Site, Start};
 
 /// Rows of a table in one frame.
 const ROWS_PER_FRAME: usize = 4096;
+
+/// Where room is set aside: no recording is that long.
+const RESERVE_AT: u64 = 1 << 36;
 
 /// Why a recording could not be opened.
 #[derive(Debug)]
@@ -113,7 +118,24 @@ impl Writer {
         let mut bytes = Vec::new();
         encode_rows(&mut bytes, sites, 0, Frame::Sites)?;
         bytes.extend(Frame::End.encode()?);
-        self.put(&bytes)
+        self.release();
+        self.put(&bytes)?;
+        // Behind the end there may be the rest of a torn frame.
+        let _ = self.file.set_len(self.bytes_written);
+        Ok(())
+    }
+
+    /// Sets room aside for what must be written in the end, as far as the file
+    /// system can. It lies far behind the end of the file, and shows in its
+    /// blocks, not in its length.
+    pub(crate) fn reserve(&self, bytes: u64) {
+        let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, RESERVE_AT, bytes);
+    }
+
+    /// Gives the room back, to be written in.
+    pub(crate) fn release(&self) {
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = fallocate(&self.file, punch, RESERVE_AT, RESERVE_AT);
     }
 
     /// Gives the size of the recording so far.
@@ -122,7 +144,11 @@ impl Writer {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        if let Err(error) = self.file.write_all(bytes) {
+            // What comes next takes the place of the torn frame; pipes have no places.
+            let _ = self.file.seek(SeekFrom::Start(self.bytes_written));
+            return Err(error);
+        }
         self.bytes_written += bytes.len() as u64;
         Ok(())
     }

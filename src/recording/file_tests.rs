@@ -1,5 +1,3 @@
-use std::io::{Seek, SeekFrom};
-
 use proptest::prelude::*;
 
 use super::*;

@@ -1,5 +1,6 @@
 //! The recording: what `heapledger run` writes and everything else reads.
 
+mod bypass;
 mod check;
 pub(crate) mod file;
 mod frame;

@@ -4,7 +4,9 @@
 //! own terms, the same in every process that maps it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
+use super::bypass;
 use super::model::{
     Losses, Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Thread, TimelinePoint,
 };
@@ -23,6 +25,8 @@ pub(crate) struct Seen {
     pub outcome: Outcome,
     pub timeline: Vec<TimelinePoint>,
     pub thread_names: HashMap<u32, String>,
+    /// Files that were mapped, where it matters: see [`bypass`].
+    pub mapped: Vec<PathBuf>,
 }
 
 /// The tables that all processes of a recording share.
@@ -64,19 +68,17 @@ impl Tables {
     /// Makes the entry of one process; `start_unix_ns` is when the recording began.
     pub(crate) fn process(&mut self, books: &Books, seen: Seen, start_unix_ns: u64) -> Process {
         let header = &books.header;
+        if let Some(reason) = bypass::reason(books, &seen.mapped) {
+            return Process {
+                untracked_reason: Some(reason),
+                ..known(books, &seen, start_unix_ns)
+            };
+        }
         let owners = books.owners.iter().flatten();
         let owners: Vec<OwnerEntry> = owners
             .filter_map(|owner| self.owner(books, owner))
             .collect();
-        Process {
-            pid: header.pid,
-            parent_pid: header.parent_pid,
-            exe: books.exe.clone(),
-            args: books.args.clone(),
-            started_s: seconds_between(start_unix_ns, header.created_unix_ns),
-            duration_s: seen.duration_s,
-            outcome: seen.outcome,
-            untracked_reason: None,
+        let mut process = Process {
             forked: header.flags & layout::FLAG_FORKED != 0,
             hooks: header.hooks,
             owners,
@@ -88,9 +90,11 @@ impl Tables {
                 .collect(),
             sizes: [sizes(&books.sizes[0]), sizes(&books.sizes[1])],
             peak: peak(books, &seen.timeline),
-            timeline: seen.timeline,
             losses: losses(books),
-        }
+            ..known(books, &seen, start_unix_ns)
+        };
+        process.timeline = seen.timeline;
+        process
     }
 
     /// Gives the site that stands for owners which have no row of their own.
@@ -188,6 +192,21 @@ impl Key {
                 ..Site::default()
             },
         }
+    }
+}
+
+/// Gives what is known of a process whether or not it has books.
+fn known(books: &Books, seen: &Seen, start_unix_ns: u64) -> Process {
+    let header = &books.header;
+    Process {
+        pid: header.pid,
+        parent_pid: header.parent_pid,
+        exe: books.exe.clone(),
+        args: books.args.clone(),
+        started_s: seconds_between(start_unix_ns, header.created_unix_ns),
+        duration_s: seen.duration_s,
+        outcome: seen.outcome.clone(),
+        ..Process::default()
     }
 }
 

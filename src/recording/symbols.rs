@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -18,6 +18,19 @@ use object::{Object, ReadCache};
 
 use super::model::{Module, Site};
 use super::shims::{is_shim, mark_shims};
+
+/// Where what nobody here has built lies.
+const SYSTEM_DIRECTORIES: [&str; 9] = [
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/bin",
+    "/usr/sbin",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/sbin",
+];
 
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -57,13 +70,18 @@ fn resolve_module(module: &Module, sites: &mut [Site], indices: &[usize]) -> Opt
     if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
         return None;
     }
-    name_sites(path, sites, indices);
+    if wants_lines(path, &elf) {
+        name_sites(Elf::new(path), sites, indices);
+    } else {
+        // No line tables of system libraries: they take a tenth of a second to read.
+        name_from_symbols(path, &module.build_id, sites, indices);
+    }
     mark_shims(&elf, sites, indices);
     Some(())
 }
 
 /// Opens a file that cannot block us: no device, no pipe.
-fn open_regular(path: &Path) -> Option<File> {
+pub(super) fn open_regular(path: &Path) -> Option<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -72,14 +90,52 @@ fn open_regular(path: &Path) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
-fn name_sites(path: &Path, sites: &mut [Site], indices: &[usize]) {
+/// Tells whether lines are worth their price: they lie in the file itself, or the
+/// file is not the system's.
+fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
+    let is_systems = SYSTEM_DIRECTORIES.iter().any(|part| path.starts_with(part));
+    !is_systems || elf.section_by_name(".debug_info").is_some()
+}
+
+/// Takes names from the symbol table, and where it was stripped, from the one
+/// that the system keeps apart.
+fn name_from_symbols(path: &Path, build_id: &[u8], sites: &mut [Site], indices: &[usize]) {
+    let mut source = Elf::new(path);
+    source.debug_syms = false;
+    name_sites(source, sites, indices);
+    let nameless = indices.iter().copied();
+    let nameless: Vec<usize> = nameless
+        .filter(|&index| sites[index].symbol.is_none())
+        .collect();
+    if let Some(apart) = symbols_apart(build_id).filter(|_| !nameless.is_empty()) {
+        let mut source = Elf::new(apart);
+        source.debug_syms = false;
+        name_sites(source, sites, &nameless);
+    }
+}
+
+/// Gives the file in which distributions keep what they stripped off.
+fn symbols_apart(build_id: &[u8]) -> Option<PathBuf> {
+    let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (directory, name) = digits
+        .split_at_checked(2)
+        .filter(|(_, rest)| !rest.is_empty())?;
+    let path = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
+    open_regular(Path::new(&path)).map(|_| path.into())
+}
+
+fn name_sites(source: Elf, sites: &mut [Site], indices: &[usize]) {
     // The return address may already belong to the next line, or the next function.
     let calls: Vec<u64> = indices
         .iter()
         .map(|&index| sites[index].offset.saturating_sub(1))
         .collect();
-    let source = Source::Elf(Elf::new(path));
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
+    let source = Source::Elf(source);
+    // Its demangling takes C names for C++ types: `t` would become `unsigned short`.
+    let symbolizer = Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .build();
     let Ok(found) = symbolizer.symbolize(&source, Input::VirtOffset(&calls)) else {
         return;
     };
@@ -90,13 +146,27 @@ fn name_sites(path: &Path, sites: &mut [Site], indices: &[usize]) {
     }
 }
 
+/// Gives the name that the source has: Rust's without its hash, C++'s with its
+/// parameters, C's as it is.
+fn demangled(name: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    let cpp = name
+        .starts_with("_Z")
+        .then(|| cpp_demangle::Symbol::new(name).ok());
+    let cpp = cpp.flatten().and_then(|symbol| symbol.demangle().ok());
+    cpp.unwrap_or_else(|| name.to_owned())
+}
+
 /// Takes the function that the compiler emitted, not what it inlined there:
 /// `decode` says more than `Vec::with_capacity`.
 fn name_site(site: &mut Site, symbol: &Sym<'_>) {
-    site.symbol = Some(symbol.name.clone().into_owned());
-    if is_shim(&symbol.name) {
+    let name = demangled(&symbol.name);
+    if is_shim(&symbol.name) || is_shim(&name) {
         site.rust_shim = true;
     }
+    site.symbol = Some(name);
     if let Some(code) = &symbol.code_info {
         site.file = Some(code.to_path().to_string_lossy().into_owned());
         site.line = code.line;
@@ -108,6 +178,20 @@ mod tests {
     use object::ObjectSymbol;
 
     use super::*;
+
+    #[test]
+    fn names_read_as_in_the_source() {
+        assert_eq!(demangled("t"), "t");
+        assert_eq!(demangled("_start"), "_start");
+        assert_eq!(
+            demangled("_Z6decodePKcm"),
+            "decode(char const*, unsigned long)"
+        );
+        assert_eq!(
+            demangled("_ZN4core3fmt5write17h0123456789abcdefE"),
+            "core::fmt::write"
+        );
+    }
 
     /// Not inlined, so that it has a symbol of its own.
     #[inline(never)]

@@ -5,11 +5,14 @@
 
 mod chart;
 pub mod json;
-mod phrases;
+#[cfg_attr(
+    not(heapledger_core),
+    allow(dead_code, reason = "the summary of a run uses more")
+)]
+pub(crate) mod phrases;
 pub mod style;
-pub mod summary;
 mod table;
 pub mod text;
-mod units;
+pub(crate) mod units;
 
 pub use style::Style;

@@ -34,10 +34,6 @@ impl Table {
         }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.add(cells.into());
-    }
-
     pub(crate) fn add(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
@@ -144,8 +140,8 @@ mod tests {
             Column::Word("side"),
             Column::Name("call site"),
         ]);
-        table.row(["1.5 MiB".into(), "c".into(), "main".into()]);
-        table.row(["12 B".into(), "rust".into(), "a\x1b".into()]);
+        table.add(vec!["1.5 MiB".into(), "c".into(), "main".into()]);
+        table.add(vec!["12 B".into(), "rust".into(), "a\x1b".into()]);
         let expected =
             "     live  side  call site\n  1.5 MiB  c     main\n     12 B  rust  a\u{fffd}\n";
         assert_eq!(table.render(Style::PLAIN), expected);
@@ -158,7 +154,7 @@ mod tests {
             Column::Name("call site"),
             Column::Name("where"),
         ]);
-        table.row(["1,000,000".into(), "s".repeat(100), "lib.so".into()]);
+        table.add(vec!["1,000,000".into(), "s".repeat(100), "lib.so".into()]);
         let text = table.render(Style {
             colour: false,
             columns: 60,

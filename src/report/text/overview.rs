@@ -66,6 +66,9 @@ impl Page<'_> {
         let mut text = self.title("Totals") + &table.render(self.style);
         if self.report.tracked().count() > 1 {
             text += &self.faint("  processes peak at different times: the peaks of each are below");
+            if self.report.tracked().any(|process| process.process.forked) {
+                text += &self.faint("  what forks inherited is not counted as allocated again");
+            }
         }
         text
     }
@@ -78,6 +81,8 @@ impl Page<'_> {
             .columns
             .saturating_sub(BESIDE_CHART)
             .clamp(10, WIDEST_CHART);
+        // A column shows the highest of its time; the last reading is the last of much narrower ones.
+        let narrow = readings(tracked(), span, width * 256);
         let readings = readings(tracked(), span, width);
         let full = SERIES
             .iter()
@@ -92,15 +97,22 @@ impl Page<'_> {
             .into_iter()
             .filter(|(.., value)| highest(&readings, *value) > 0)
         {
-            text += &self.series(series, &readings, full);
+            let last = narrow.last().map_or(0, |reading| (series.2)(reading));
+            text += &self.series(series, &readings, full, last);
         }
         let end = duration(span.duration_s);
         text + &self.faint(&format!("        0{end:>width$}", width = width - 1))
     }
 
-    fn series(&self, (name, ink, value): Series, readings: &[Reading], full: u64) -> String {
+    fn series(
+        &self,
+        (name, ink, value): Series,
+        readings: &[Reading],
+        full: u64,
+        last: u64,
+    ) -> String {
         let values: Vec<u64> = readings.iter().map(value).collect();
-        let last = unsigned_size(values.last().copied().unwrap_or(0));
+        let last = unsigned_size(last);
         let highest = unsigned_size(highest(readings, value));
         let beside = [
             ("", format!("{highest:>8} highest")),
