@@ -75,7 +75,11 @@ fn core_build() -> cc::Build {
         .flag_if_supported("-fno-reorder-blocks-and-partition")
         .define("_GNU_SOURCE", None);
     match target("ARCH").as_str() {
-        "x86_64" => build.flag_if_supported("-fcf-protection=full"),
+        // The second keeps jumps off 32-byte boundaries, where some processors
+        // decode them anew each time: a tenth of a malloc and free.
+        "x86_64" => build
+            .flag_if_supported("-fcf-protection=full")
+            .flag_if_supported("-Wa,-mbranches-within-32B-boundaries"),
         _ => build.flag_if_supported("-mbranch-protection=standard"),
     };
     build

@@ -72,7 +72,7 @@ static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint
         hl_bump(&record->reallocs, 1);
     hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
     if (requested > slot->hot.longest[side])
-        slot->hot.longest[side] = requested;
+        hl_longest_set(own, side, requested);
     if (hl_spend(&slot->hot.allocated[side], bytes))
         hl_quantum(slot);
 }
@@ -230,13 +230,18 @@ static void capture_peak(uint32_t my_page)
 /*
  * Moves what a quantum counted into the flow. Whoever interrupts between the
  * two additions sees both sums wrong by as much, and what it moves itself is
- * moved on both sides too. Atomic, since the shared slot comes here as well.
+ * moved on both sides too. Atomic for the shared slot alone.
  */
-static void settle(int64_t *counted, uint64_t *flow)
+static void settle(int64_t *counted, uint64_t *flow, bool shared)
 {
     int64_t more = __atomic_load_n(counted, __ATOMIC_RELAXED) + HL_QUANTUM;
-    __atomic_fetch_add(flow, (uint64_t)more, __ATOMIC_RELAXED);
-    __atomic_fetch_sub(counted, more, __ATOMIC_RELAXED);
+    if (shared) {
+        __atomic_fetch_add(flow, (uint64_t)more, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(counted, more, __ATOMIC_RELAXED);
+    } else {
+        hl_bump(flow, (uint64_t)more);
+        hl_bump((uint64_t *)counted, -(uint64_t)more);
+    }
 }
 
 void hl_quantum(hl_slot *slot)
@@ -244,8 +249,8 @@ void hl_quantum(hl_slot *slot)
     hl_header *header = hl.header;
     int64_t all = 0;
     for (uint32_t side = 0; side < HL_SIDES; side++) {
-        settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes);
-        settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes);
+        settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes, slot == hl.shared);
+        settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes, slot == hl.shared);
         int64_t told = __atomic_load_n(&slot->published[side], __ATOMIC_RELAXED);
         hl_flow flow = hl_slot_flow(slot, side);
         int64_t now = (int64_t)(flow.allocated_bytes - flow.freed_bytes);

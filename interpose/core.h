@@ -64,11 +64,16 @@ typedef struct hl_next {
 #define HL_NODE_BITS 12
 #define HL_ROOT_BITS 11 /* 47 bits of address */
 #define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
+#define HL_NODE_BYTES (sizeof(uintptr_t) << HL_NODE_BITS)
 /* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
 #define HL_MAX_LEAVES 65536u
-typedef _Atomic(char *) hl_node[1 << HL_NODE_BITS];
 typedef struct hl_map {
-    _Atomic(hl_node *) root[1 << HL_ROOT_BITS]; /* grows by compare-and-swap */
+    /*
+     * Nodes and, in them, leaves; 0: none. Each is an address less what would
+     * lie before it in one table of all address space, so that finding an entry
+     * needs no mask. Both grow by compare-and-swap.
+     */
+    _Atomic uintptr_t root[1 << HL_ROOT_BITS];
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
     uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
@@ -78,19 +83,46 @@ typedef struct hl_map {
 #define HL_GLIBC_SHIFT 5
 #define HL_OTHER_SHIFT 3
 
+/* 0 where nothing was ever booked. For addresses below 2^47. */
+HL_INLINE uintptr_t hl_near_leaf(const hl_map *map, const void *block)
+{
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
+    const _Atomic uintptr_t *root = map->root;
+    __asm__("" : "+r"(root)); /* compilers would add its offset in hl at every look-up */
+    uintptr_t node = atomic_load_explicit(&root[number >> HL_NODE_BITS], memory_order_relaxed);
+    if (HL_UNLIKELY(!node))
+        return 0;
+    return atomic_load_explicit((const _Atomic uintptr_t *)node + number, memory_order_relaxed);
+}
+
+/* The same for any address, also for what is none. */
+HL_INLINE uintptr_t hl_map_leaf(const hl_map *map, const void *block)
+{
+    if (HL_UNLIKELY((uintptr_t)block >> (HL_LEAF_SHIFT + HL_NODE_BITS + HL_ROOT_BITS)))
+        return 0;
+    return hl_near_leaf(map, block);
+}
+
+/* The same for what glibc gave, which is near on x86_64: it maps without a hint. */
+HL_INLINE uintptr_t hl_glibc_leaf(const hl_map *map, const void *block)
+{
+#if defined(__x86_64__)
+    return hl_near_leaf(map, block);
+#else
+    return hl_map_leaf(map, block);
+#endif
+}
+
+HL_INLINE uint16_t *hl_leaf_entry(uintptr_t leaf, const void *block, unsigned shift)
+{
+    return (uint16_t *)leaf + ((uintptr_t)block >> shift);
+}
+
 /* NULL where nothing was ever booked. Takes any address, also what is none. */
 HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned shift)
 {
-    uintptr_t address = (uintptr_t)block;
-    hl_node *node = atomic_load_explicit(
-        &map->root[(address >> (HL_LEAF_SHIFT + HL_NODE_BITS)) & ((1u << HL_ROOT_BITS) - 1)], memory_order_relaxed);
-    if (HL_UNLIKELY(!node))
-        return NULL;
-    char *leaf = atomic_load_explicit(&(*node)[(address >> HL_LEAF_SHIFT) & ((1u << HL_NODE_BITS) - 1)],
-                                      memory_order_relaxed);
-    if (HL_UNLIKELY(!leaf))
-        return NULL;
-    return (uint16_t *)(void *)(leaf + ((address >> (shift - 1)) & (HL_LEAF_BYTES(shift) - 2)));
+    uintptr_t leaf = hl_map_leaf(map, block);
+    return HL_LIKELY(leaf) ? hl_leaf_entry(leaf, block, shift) : NULL;
 }
 
 /*
@@ -101,7 +133,17 @@ HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned 
 #define HL_ENTRY_OWNER (HL_MAX_OWNERS - 1)
 HL_INLINE uint16_t hl_entry_make(uint32_t owner, const void *block, unsigned shift)
 {
-    return (uint16_t)(shift == HL_GLIBC_SHIFT ? owner | (uint32_t)((uintptr_t)block >> 4) << 15 : owner);
+    return (uint16_t)(shift == HL_GLIBC_SHIFT ? owner | (uint32_t)(uintptr_t)block << 11 : owner); /* 16-aligned */
+}
+
+HL_INLINE void hl_entry_clear(uint16_t *entry)
+{
+#if defined(__x86_64__)
+    /* Compilers shun the 16-bit constant, which is slow to decode, once, and take a register instead. */
+    __asm__("movw $0, %0" : "=m"(*entry));
+#else
+    *entry = 0;
+#endif
 }
 
 HL_INLINE void *hl_entry_block(uint16_t entry, uint64_t granule, unsigned shift)
@@ -123,7 +165,8 @@ void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t
 /* What a slot's thread keeps for itself, outside the ledger. Stays with the slot. */
 typedef struct hl_private {
     /* The kernel hands a forked child zeros here, which send it the slow way. */
-    hl_record *cache[HL_CACHE_RECORDS];           /* by call site; NULL: none yet */
+    uint64_t keys[HL_CACHE_RECORDS];              /* of the cached records, by call site; 0: none yet */
+    hl_record *cache[HL_CACHE_RECORDS];           /* written before its key */
     hl_record *of_owner[HL_SIDES][HL_MAX_OWNERS]; /* an owner of that side's record here, NULL until it has one */
     /* From here on it gets its copy. */
     struct hl_private *next;             /* all of them; grows at the front, release */
@@ -133,7 +176,8 @@ typedef struct hl_private {
     uint32_t scope;                  /* current scope */
     uint32_t scope_depth;            /* counts pushes past HL_SCOPE_DEPTH too */
     uint32_t scopes[HL_SCOPE_DEPTH]; /* those to go back to */
-    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - 16 + 4];               /* see hl_hot for why the next lies where it does */
+    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - 32 + 4]; /* see hl_hot for why the next lie where they do */
+    uint64_t usual[HL_SIDES];        /* at most the longest request of each side so far, and below HL_LINEAR_SIZES */
     uint64_t key_bits[HL_SIDES];     /* HL_KEY(0, tag) of each side in the current scope */
 } hl_private;
 #define HL_WIPED_BYTES offsetof(hl_private, next)
@@ -144,13 +188,17 @@ void hl_scope_set(hl_private *own, uint32_t scope);
 
 /* Written by its own thread only. */
 typedef struct hl_self {
-    hl_slot *slot;    /* NULL: go the slow way */
-    hl_private *own;
+    const hl_private *fast; /* what the fast paths look into: `own`, or hl_nobody to go the slow way */
+    hl_slot *slot;          /* own->slot */
+    hl_private *own;        /* NULL: none yet */
     uint32_t inside;  /* depth of calls into an allocator whose blocks are booked elsewhere */
     uint32_t no_slot; /* found no slot: books to the shared one */
 } hl_self;
 
 extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));
+
+/* Has no record of anything, so that a thread without a slot needs no test. Never written. */
+extern hl_private hl_nobody;
 
 /* ---- the process ----------------------------------------------------------- */
 
@@ -362,41 +410,47 @@ enum {
     HL_QUANTUM_UP = 2, /* booked; hl_quantum is due */
 };
 
+HL_INLINE void hl_longest_set(hl_private *own, uint32_t side, uint64_t requested)
+{
+    own->slot->hot.longest[side] = requested;
+    own->usual[side] = requested < HL_LINEAR_SIZES ? requested : HL_LINEAR_SIZES - 1;
+}
+
 /*
  * Books a block that its allocator has just given out. `bytes` is what the
- * side counts; the block must not be visible to anybody else yet.
+ * side counts, `leaf` is hl_map_leaf's and not 0; the block must not be
+ * visible to anybody else yet.
  */
-HL_INLINE int hl_book(const hl_map *map, unsigned shift, void *block, uint64_t bytes, uint64_t requested,
+HL_INLINE int hl_book(uintptr_t leaf, unsigned shift, void *block, uint64_t bytes, uint64_t requested,
                       uint64_t call_site, uint32_t side)
 {
-    uint16_t *entry = hl_map_entry(map, block, shift);
+    const hl_private *own = hl_me.fast;
+    unsigned place = hl_cache_first(call_site);
+    if (HL_UNLIKELY(own->keys[place] != (call_site ^ own->key_bits[side])))
+        return HL_SLOW;
+    hl_record *record = own->cache[place];
     hl_slot *slot = hl_me.slot;
-    if (HL_UNLIKELY(!entry) || HL_UNLIKELY(!slot))
-        return HL_SLOW;
-    const hl_private *own = hl_me.own;
-    hl_record *record = own->cache[hl_cache_first(call_site)];
-    if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != (call_site ^ own->key_bits[side])))
-        return HL_SLOW;
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
     hl_bump(&record->requested_bytes, requested);
-    *entry = hl_entry_make(record->owner, block, shift);
-    if (HL_LIKELY(requested < HL_LINEAR_SIZES))
+    *hl_leaf_entry(leaf, block, shift) = hl_entry_make(record->owner, block, shift);
+    if (HL_LIKELY(requested <= own->usual[side])) {
         hl_bump(&slot->sizes[side][requested >> HL_LINEAR_SHIFT], 1);
-    else
+    } else {
         hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
-    if (HL_UNLIKELY(requested > slot->hot.longest[side]))
-        slot->hot.longest[side] = requested;
+        if (requested > slot->hot.longest[side])
+            hl_longest_set(hl_me.own, side, requested);
+    }
     return HL_UNLIKELY(hl_spend(&slot->hot.allocated[side], bytes)) ? HL_QUANTUM_UP : HL_BOOKED;
 }
 
-/* Books the free of a block whose entry named `owner`. `side` is the caller's. */
+/* Books the free of a block whose entry named `owner`; slow for owner 0. `side` is the caller's. */
 HL_INLINE int hl_unbook(uint32_t owner, uint64_t bytes, uint32_t side)
 {
-    hl_slot *slot = hl_me.slot;
-    hl_record *record;
-    if (HL_UNLIKELY(!slot) || HL_UNLIKELY(!(record = hl_me.own->of_owner[side][owner])))
+    hl_record *record = hl_me.fast->of_owner[side][owner];
+    if (HL_UNLIKELY(!record))
         return HL_SLOW;
+    hl_slot *slot = hl_me.slot;
     hl_bump(&record->freed_bytes, bytes);
     hl_bump(&record->freed_blocks, 1);
     return HL_UNLIKELY(hl_spend(&slot->hot.freed[side], bytes)) ? HL_QUANTUM_UP : HL_BOOKED;

@@ -241,6 +241,7 @@ bool hl_fork_child(void)
 {
     inheritance old;
     remember(&old);
+    hl_me.fast = &hl_nobody;
     hl_me.slot = NULL;
     hl_me.own = NULL;
     hl_me.no_slot = 0;

@@ -32,11 +32,12 @@ static HL_COLD void *quantum_after(void *block)
 }
 
 /* Every slow call is a tail call, so nothing is saved on the way to it. NULL has no entry: slow. */
-static __attribute__((noinline, used)) void *book_glibc(void *block, size_t requested, uint64_t site)
+HL_INLINE void *book_glibc(void *block, size_t requested, uint64_t site)
 {
-    if (HL_UNLIKELY(!hl_map_entry(&hl.glibc_blocks, block, HL_GLIBC_SHIFT)) || hl_glibc_mapped(block))
+    uintptr_t leaf = hl_glibc_leaf(&hl.glibc_blocks, block);
+    if (HL_UNLIKELY(!leaf) || hl_glibc_mapped(block))
         return book_slow(block, requested, site);
-    int left = hl_book(&hl.glibc_blocks, HL_GLIBC_SHIFT, block, hl_glibc_inside(block), requested, site, HL_SIDE_C);
+    int left = hl_book(leaf, HL_GLIBC_SHIFT, block, hl_glibc_inside(block), requested, site, HL_SIDE_C);
     if (HL_LIKELY(left == HL_BOOKED))
         return block;
     return left == HL_SLOW ? book_slow(block, requested, site) : quantum_after(block);
@@ -44,18 +45,25 @@ static __attribute__((noinline, used)) void *book_glibc(void *block, size_t requ
 
 static void *book_other(void *block, size_t requested, uint64_t site)
 {
-    if (HL_UNLIKELY(!block))
-        return NULL;
-    int left = hl_book(&hl.other_blocks, HL_OTHER_SHIFT, block, hl.next.malloc_usable_size(block), requested, site,
+    uintptr_t leaf = hl_map_leaf(&hl.other_blocks, block);
+    if (HL_UNLIKELY(!leaf))
+        return book_slow(block, requested, site);
+    int left = hl_book(leaf, HL_OTHER_SHIFT, block, hl.next.malloc_usable_size(block), requested, site,
                        HL_SIDE_C);
     if (HL_LIKELY(left == HL_BOOKED))
         return block;
     return left == HL_SLOW ? book_slow(block, requested, site) : quantum_after(block);
 }
 
+/* For all of the family but malloc, which has a copy of its own. */
+static HL_COLD void *book_glibc_called(void *block, size_t requested, uint64_t site)
+{
+    return book_glibc(block, requested, site);
+}
+
 HL_INLINE void *book(uint32_t live, void *block, size_t requested, uint64_t site)
 {
-    return HL_LIKELY(live == HL_LIVE_GLIBC) ? book_glibc(block, requested, site) : book_other(block, requested, site);
+    return HL_LIKELY(live == HL_LIVE_GLIBC) ? book_glibc_called(block, requested, site) : book_other(block, requested, site);
 }
 
 /* ---- releasing: the block's free is booked before its address can be given to anybody else ---- */
@@ -125,18 +133,18 @@ static HL_COLD void release_other(void *block)
  */
 HL_INLINE void release(void *block)
 {
-    uint16_t *entry = hl_map_entry(&hl.glibc_blocks, block, HL_GLIBC_SHIFT);
-    uint32_t owner;
-    if (HL_UNLIKELY(!entry) || HL_UNLIKELY(!(owner = *entry & HL_ENTRY_OWNER)) || hl_glibc_mapped(block)) {
+    uintptr_t leaf = hl_map_leaf(&hl.glibc_blocks, block);
+    if (HL_UNLIKELY(!leaf) || hl_glibc_mapped(block)) {
         release_slow(block);
         return;
     }
-    int left = hl_unbook(owner, hl_glibc_inside(block), HL_SIDE_C);
+    uint16_t *entry = hl_leaf_entry(leaf, block, HL_GLIBC_SHIFT);
+    int left = hl_unbook(*entry & HL_ENTRY_OWNER, hl_glibc_inside(block), HL_SIDE_C);
     if (HL_UNLIKELY(left == HL_SLOW)) {
         release_slow(block);
         return;
     }
-    *entry = 0;
+    hl_entry_clear(entry);
     if (HL_LIKELY(left == HL_BOOKED))
         hl.next.free(block);
     else
@@ -210,7 +218,7 @@ static HL_COLD void free_unbooked(void *block)
 
 /* ---- with the call site given ---- */
 
-static __attribute__((noinline, used)) void *malloc_other(size_t bytes, uint64_t site)
+static HL_COLD void *malloc_other(size_t bytes, uint64_t site)
 {
     if (!hl_ready())
         return malloc_unbooked(bytes, site);
@@ -222,7 +230,7 @@ HL_INLINE void *malloc_at(size_t bytes, uint64_t site)
     uint32_t live = live_now();
     if (HL_UNLIKELY(live != HL_LIVE_GLIBC))
         return malloc_other(bytes, site);
-    return book(HL_LIVE_GLIBC, hl.next.malloc(bytes), bytes, site);
+    return book_glibc(hl.next.malloc(bytes), bytes, site);
 }
 
 HL_INLINE void *calloc_at(size_t count, size_t bytes, uint64_t site)
@@ -385,47 +393,14 @@ size_t hl_do_malloc_usable_size(void *block)
 
 /* ---- exported ---- */
 
-#if defined(__x86_64__)
-
-#if defined(__CET__)
-#define ENTRY_MARK "endbr64\n\t"
-#else
-#define ENTRY_MARK ""
-#endif
-
-/*
- * malloc_at by hand: the one value that has to outlive the call of the next
- * allocator lies on the stack for it, and nothing else is saved.
- */
-EXPORT __attribute__((naked)) void *malloc(size_t bytes __attribute__((unused)))
-{
-    __asm__(ENTRY_MARK
-            "cmpl %[glibc], hl_wipe + %c[live](%%rip)\n\t"
-            "jne 1f\n\t"
-            "push %%rdi\n\t"
-            ".cfi_adjust_cfa_offset 8\n\t"
-            "call *hl + %c[next](%%rip)\n\t"
-            "pop %%rsi\n\t"
-            ".cfi_adjust_cfa_offset -8\n\t"
-            "mov %%rax, %%rdi\n\t"
-            "mov (%%rsp), %%rdx\n\t"
-            "jmp book_glibc\n"
-            "1:\n\t"
-            "mov (%%rsp), %%rsi\n\t"
-            "jmp malloc_other"
-            :
-            : [glibc] "i"(HL_LIVE_GLIBC), [live] "i"(offsetof(hl_wiped, live)),
-              [next] "i"(offsetof(hl_process, next.malloc)));
-}
-
-#else
-
+/* malloc_at, with the call site fetched late: it need not outlive the call. */
 EXPORT void *malloc(size_t bytes)
 {
-    return malloc_at(bytes, HL_CALLER());
+    if (HL_UNLIKELY(live_now() != HL_LIVE_GLIBC))
+        return malloc_other(bytes, HL_CALLER());
+    void *block = hl.next.malloc(bytes);
+    return book_glibc(block, bytes, HL_CALLER());
 }
-
-#endif
 
 EXPORT void *calloc(size_t count, size_t bytes)
 {

@@ -250,7 +250,7 @@ static bool begin_ledger(void)
 static void wipe_after_fork(void)
 {
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
-    hl_me.slot = NULL;
+    hl_me.fast = &hl_nobody;
 }
 
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
@@ -314,6 +314,9 @@ __attribute__((constructor)) static void begin(void)
 
 static void go_live(void)
 {
+    /* An IFUNC resolver calls before the loader has filled thread-local storage. */
+    if (!hl_me.fast)
+        hl_me.fast = &hl_nobody;
     atomic_store_explicit(&hl_wipe.live, hl.proven_glibc ? HL_LIVE_GLIBC : HL_LIVE_OTHER, memory_order_release);
 }
 

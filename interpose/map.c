@@ -3,19 +3,26 @@
  */
 #include "core.h"
 
-/* What is at the place, made where there is nothing yet; NULL if memory is refused. */
-static void *grow(void *_Atomic *place, size_t bytes, bool *made)
+/*
+ * The table at the place, made where there is none yet; 0 if memory is refused.
+ * What lies before it, were it part of one for all address space, is taken off
+ * its address.
+ */
+static uintptr_t grow(_Atomic uintptr_t *place, size_t bytes, uintptr_t bias, bool *made)
 {
-    void *there = atomic_load_explicit(place, memory_order_acquire);
+    uintptr_t there = atomic_load_explicit(place, memory_order_acquire);
     if (there)
         return there;
-    void *mine = hl_reserve(bytes);
-    if (!mine)
-        return NULL;
-    *made = atomic_compare_exchange_strong_explicit(place, &there, mine, memory_order_acq_rel, memory_order_acquire);
+    char *table = hl_reserve(bytes);
+    if (!table)
+        return 0;
+    uintptr_t mine = (uintptr_t)table - bias;
+    /* A table exactly at its bias would read as none: then there is none. */
+    *made = mine && atomic_compare_exchange_strong_explicit(place, &there, mine, memory_order_acq_rel,
+                                                            memory_order_acquire);
     if (*made)
         return mine;
-    hl_release(mine, bytes);
+    hl_release(table, bytes);
     return there;
 }
 
@@ -25,11 +32,12 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
     if (number >> (HL_NODE_BITS + HL_ROOT_BITS))
         return NULL;
     bool made = false;
-    hl_node *node = grow((void *_Atomic *)&map->root[number >> HL_NODE_BITS], sizeof *node, &made);
+    uintptr_t top = number >> HL_NODE_BITS;
+    uintptr_t node = grow(&map->root[top], HL_NODE_BYTES, top * HL_NODE_BYTES, &made);
     if (!node)
         return NULL;
     made = false;
-    if (!grow((void *_Atomic *)&(*node)[number & ((1u << HL_NODE_BITS) - 1)], HL_LEAF_BYTES(map->shift), &made))
+    if (!grow((_Atomic uintptr_t *)node + number, HL_LEAF_BYTES(map->shift), number * HL_LEAF_BYTES(map->shift), &made))
         return NULL;
     if (made) {
         uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);

@@ -69,7 +69,10 @@ static HL_COLD void *quantum_after(void *block)
 /* As in hooks.c: tail calls only. */
 static __attribute__((noinline)) void *book_glibc(void *block, size_t bytes, uint64_t site)
 {
-    int left = hl_book(&hl.glibc_blocks, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
+    uintptr_t leaf = hl_glibc_leaf(&hl.glibc_blocks, block);
+    if (HL_UNLIKELY(!leaf))
+        return book_slow(block, bytes, site);
+    int left = hl_book(leaf, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
     if (HL_LIKELY(left == HL_BOOKED))
         return block;
     return left == HL_SLOW ? book_slow(block, bytes, site) : quantum_after(block);
@@ -143,16 +146,18 @@ void hl_do_rust_dealloc(void *block, size_t bytes)
 /* Nothing to look at first, as in hooks.c: what is not booked here goes the slow way. */
 HL_INLINE void release(void *block, size_t bytes)
 {
-    uint16_t *entry = hl_map_entry(&hl.glibc_blocks, block, HL_GLIBC_SHIFT);
-    uint32_t owner;
-    int left = HL_SLOW;
-    if (HL_LIKELY(entry != NULL) && HL_LIKELY((owner = *entry & HL_ENTRY_OWNER) != 0))
-        left = hl_unbook(owner, bytes, HL_SIDE_RUST); /* slow for what C allocated: `bytes` is not its size */
+    uintptr_t leaf = hl_map_leaf(&hl.glibc_blocks, block);
+    if (HL_UNLIKELY(!leaf)) {
+        hl_do_rust_dealloc(block, bytes);
+        return;
+    }
+    uint16_t *entry = hl_leaf_entry(leaf, block, HL_GLIBC_SHIFT);
+    int left = hl_unbook(*entry & HL_ENTRY_OWNER, bytes, HL_SIDE_RUST); /* slow for what C allocated: `bytes` is not its size */
     if (HL_UNLIKELY(left == HL_SLOW)) {
         hl_do_rust_dealloc(block, bytes);
         return;
     }
-    *entry = 0;
+    hl_entry_clear(entry);
     if (HL_LIKELY(left == HL_BOOKED))
         hl.next.free(block);
     else
@@ -188,7 +193,8 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
 
 void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_realloc)
 {
-    int left = is_realloc ? HL_SLOW : hl_book(&hl.other_blocks, HL_OTHER_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
+    uintptr_t leaf = is_realloc ? 0 : hl_map_leaf(&hl.other_blocks, block);
+    int left = leaf ? hl_book(leaf, HL_OTHER_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST) : HL_SLOW;
     if (HL_UNLIKELY(left == HL_SLOW))
         hl_book_slow(&hl.other_blocks, block, bytes, bytes, site, HL_SIDE_RUST, is_realloc != 0);
     else if (HL_UNLIKELY(left == HL_QUANTUM_UP))
@@ -228,13 +234,13 @@ void hl_do_wrapped_unbook(uint32_t owner, size_t bytes)
 void hl_do_inner_enter(void)
 {
     hl_me.inside++;
-    hl_me.slot = NULL;
+    hl_me.fast = &hl_nobody;
 }
 
 void hl_do_inner_leave(void)
 {
     if (--hl_me.inside == 0 && hl_me.own)
-        hl_me.slot = hl_me.own->slot;
+        hl_me.fast = hl_me.own;
 }
 
 /* ---- entries, for the crate: the call site is the caller's ---- */
