@@ -246,7 +246,7 @@ static bool begin_ledger(void)
     return hl_owners_begin() && hl_shared_begin();
 }
 
-/* Where the kernel does not. */
+/* In the child of a fork, where no kernel wiped: before Linux 4.14, and under emulators. */
 static void wipe_after_fork(void)
 {
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
@@ -256,9 +256,8 @@ static void wipe_after_fork(void)
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
-    pthread_atfork(hl_fork_begin, hl_fork_parent, NULL);
-    if (HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK, Linux 4.14 */) != 0)
-        pthread_atfork(NULL, NULL, wipe_after_fork);
+    pthread_atfork(hl_fork_begin, hl_fork_parent, wipe_after_fork);
+    HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK */);
 }
 
 void *hl_symbol(const char *name)

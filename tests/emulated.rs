@@ -1,0 +1,154 @@
+//! The core on aarch64, cross-compiled and run under an emulator: the books of
+//! the same programs are the same. The command itself stays this machine's.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::report::{Report, rows, sum};
+use common::{has_tool, heapledger, run, run_within, sources, workspace};
+
+const COMPILER: &str = "aarch64-linux-gnu-gcc";
+const EMULATOR: &str = "qemu-aarch64";
+/// Emulated programs are tens of times slower.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Builds the preload library from the same sources as build.rs does.
+fn core(directory: &Path) -> PathBuf {
+    let interpose = Path::new(env!("CARGO_MANIFEST_DIR")).join("interpose");
+    let library = directory.join("libheapledger.so");
+    let units = fs::read_dir(&interpose)
+        .expect("the core's sources")
+        .map(|entry| entry.expect("an entry").path());
+    let units = units.filter(|path| {
+        path.extension().is_some_and(|extension| extension == "c")
+            && !path.ends_with("layout_probe.c")
+    });
+    let output = run(Command::new(COMPILER)
+        .args([
+            "-std=c11",
+            "-O2",
+            "-fPIC",
+            "-shared",
+            "-fvisibility=hidden",
+            "-ftls-model=initial-exec",
+        ])
+        .args([
+            "-fno-builtin",
+            "-fno-lto",
+            "-mbranch-protection=standard",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+        ])
+        .args([
+            "-D_GNU_SOURCE",
+            "-DHL_PRELOAD",
+            "-DHL_INTERPOSE",
+            "-Iinterpose",
+            "-Iinclude",
+        ])
+        .args([
+            "-Wl,-z,now",
+            "-Wl,-Bsymbolic-functions",
+            "-Wl,--version-script=interpose/exports.map",
+            "-o",
+        ])
+        .arg(&library)
+        .args(units)
+        .current_dir(env!("CARGO_MANIFEST_DIR")));
+    assert!(output.status.success(), "{}", output.error);
+    library
+}
+
+fn emulated(program: &Path) -> Command {
+    let mut command = Command::new(EMULATOR);
+    command.args(["-L", "/usr/aarch64-linux-gnu"]).arg(program);
+    command
+}
+
+/// Runs a program bare and booked; both print the same. Gives the report.
+fn books_of(test: &str, source: &str) -> Option<Report> {
+    if !has_tool(COMPILER) || !has_tool(EMULATOR) {
+        common::skip(test, "an aarch64 compiler or emulator");
+        return None;
+    }
+    let directory = workspace(test);
+    let library = core(&directory);
+    let program = directory.join("program");
+    let output = run(Command::new(COMPILER)
+        .args(["-O1", "-g", "-pthread", "-fno-builtin", "-o"])
+        .arg(&program)
+        .arg(sources().join(source)));
+    assert!(output.status.success(), "{}", output.error);
+    let bare = run_within(PATIENCE, &mut emulated(&program));
+    let books = directory.join("books");
+    fs::create_dir(&books).expect("the workspace is writable");
+    let mut booked = Command::new(EMULATOR);
+    booked
+        .args(["-L", "/usr/aarch64-linux-gnu", "-E"])
+        .arg(format!("LD_PRELOAD={}", library.display()))
+        .arg("-E")
+        .arg(format!("HEAPLEDGER_DIR={}", books.display()))
+        .arg(&program);
+    let booked = run_within(PATIENCE, &mut booked);
+    common::assert_same(&bare, &booked);
+    let report = run(heapledger()
+        .arg("report")
+        .arg(&books)
+        .args(["--format", "json"]));
+    let report = Report::parse(&report.text).expect("a report");
+    assert_eq!(report.violations(), Vec::<String>::new());
+    Some(report)
+}
+
+/// Gives (allocated, live) blocks of a function, over all processes.
+fn blocks_of(report: &Report, symbol: &str) -> (i64, i64) {
+    let sites: Vec<_> = report
+        .processes()
+        .into_iter()
+        .flat_map(|process| rows(&process["sites"]))
+        .collect();
+    let own: Vec<_> = sites
+        .into_iter()
+        .filter(|site| site["symbol"] == symbol)
+        .collect();
+    (sum(&own, "allocated_blocks"), sum(&own, "live_blocks"))
+}
+
+#[test]
+fn every_entry_point_is_booked_on_aarch64() {
+    let Some(report) = books_of("aarch64_entry_points", "entry_points.c") else {
+        return;
+    };
+    assert_eq!(blocks_of(&report, "call_malloc").0, 100);
+    assert_eq!(blocks_of(&report, "call_calloc").0, 50);
+    assert_eq!(blocks_of(&report, "call_aligned_alloc").0, 30);
+}
+
+#[test]
+fn churning_threads_are_booked_on_aarch64() {
+    let Some(report) = books_of("aarch64_realloc_churn", "realloc_churn.c") else {
+        return;
+    };
+    assert_eq!(blocks_of(&report, "churn_realloc").0, 160_000);
+}
+
+#[test]
+fn short_threads_are_booked_on_aarch64() {
+    let Some(report) = books_of("aarch64_short_threads", "short_threads.c") else {
+        return;
+    };
+    assert_eq!(blocks_of(&report, "short_alloc"), (50_000, 10_000));
+}
+
+#[test]
+fn forked_children_have_ledgers_of_their_own_on_aarch64() {
+    let Some(report) = books_of("aarch64_fork", "fork_glibc.c") else {
+        return;
+    };
+    assert!(report.processes().len() > 1, "one ledger only");
+}
