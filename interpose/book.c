@@ -126,7 +126,7 @@ void hl_quantum_here(void)
 
 void hl_unbook_fully(uint32_t owner, uint64_t bytes, uint32_t side)
 {
-    int left = hl_unbook(owner, bytes, side);
+    int left = hl_unbook(hl_record_here(owner, side), bytes, side);
     if (left == HL_SLOW)
         hl_unbook_slow(owner, bytes, side);
     else if (left == HL_QUANTUM_UP)

@@ -165,8 +165,11 @@ void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t
 /* What a slot's thread keeps for itself, outside the ledger. Stays with the slot. */
 typedef struct hl_private {
     /* The kernel hands a forked child zeros here, which send it the slow way. */
-    uint64_t keys[HL_CACHE_RECORDS];              /* of the cached records, by call site; 0: none yet */
-    hl_record *cache[HL_CACHE_RECORDS];           /* written before its key */
+    /*
+     * By call site; NULL: none yet. The record says itself whose it is: a key
+     * beside it could be another's, when a signal handler comes between.
+     */
+    hl_record *cache[HL_CACHE_RECORDS];
     hl_record *of_owner[HL_SIDES][HL_MAX_OWNERS]; /* an owner of that side's record here, NULL until it has one */
     /* From here on it gets its copy. */
     struct hl_private *next;             /* all of them; grows at the front, release */
@@ -425,10 +428,9 @@ HL_INLINE int hl_book(uintptr_t leaf, unsigned shift, void *block, uint64_t byte
                       uint64_t call_site, uint32_t side)
 {
     const hl_private *own = hl_me.fast;
-    unsigned place = hl_cache_first(call_site);
-    if (HL_UNLIKELY(own->keys[place] != (call_site ^ own->key_bits[side])))
+    hl_record *record = own->cache[hl_cache_first(call_site)];
+    if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != (call_site ^ own->key_bits[side])))
         return HL_SLOW;
-    hl_record *record = own->cache[place];
     hl_slot *slot = hl_me.slot;
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
@@ -444,10 +446,15 @@ HL_INLINE int hl_book(uintptr_t leaf, unsigned shift, void *block, uint64_t byte
     return HL_UNLIKELY(hl_spend(&slot->hot.allocated[side], bytes)) ? HL_QUANTUM_UP : HL_BOOKED;
 }
 
-/* Books the free of a block whose entry named `owner`; slow for owner 0. `side` is the caller's. */
-HL_INLINE int hl_unbook(uint32_t owner, uint64_t bytes, uint32_t side)
+/* This thread's record of an owner of that side; NULL: go the slow way, as for owner 0. */
+HL_INLINE hl_record *hl_record_here(uint32_t owner, uint32_t side)
 {
-    hl_record *record = hl_me.fast->of_owner[side][owner];
+    return hl_me.fast->of_owner[side][owner];
+}
+
+/* Books the free of a block in its owner's record, which may be NULL. `side` is the caller's. */
+HL_INLINE int hl_unbook(hl_record *record, uint64_t bytes, uint32_t side)
+{
     if (HL_UNLIKELY(!record))
         return HL_SLOW;
     hl_slot *slot = hl_me.slot;

@@ -31,11 +31,14 @@ static HL_COLD void *quantum_after(void *block)
     return block;
 }
 
-/* Every slow call is a tail call, so nothing is saved on the way to it. NULL has no entry: slow. */
+/*
+ * Every slow call is a tail call, so nothing is saved on the way to it. NULL
+ * has a leaf where the heap begins within the first 16 MiB.
+ */
 HL_INLINE void *book_glibc(void *block, size_t requested, uint64_t site)
 {
     uintptr_t leaf = hl_glibc_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf) || hl_glibc_mapped(block))
+    if (HL_UNLIKELY(!leaf) || HL_UNLIKELY(!block) || hl_glibc_mapped(block))
         return book_slow(block, requested, site);
     int left = hl_book(leaf, HL_GLIBC_SHIFT, block, hl_glibc_inside(block), requested, site, HL_SIDE_C);
     if (HL_LIKELY(left == HL_BOOKED))
@@ -46,7 +49,7 @@ HL_INLINE void *book_glibc(void *block, size_t requested, uint64_t site)
 static void *book_other(void *block, size_t requested, uint64_t site)
 {
     uintptr_t leaf = hl_map_leaf(&hl.other_blocks, block);
-    if (HL_UNLIKELY(!leaf))
+    if (HL_UNLIKELY(!leaf) || HL_UNLIKELY(!block))
         return book_slow(block, requested, site);
     int left = hl_book(leaf, HL_OTHER_SHIFT, block, hl.next.malloc_usable_size(block), requested, site,
                        HL_SIDE_C);
@@ -115,7 +118,8 @@ static HL_COLD void release_other(void *block)
 {
     uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
     uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
-    int left = owner ? hl_unbook(owner, hl.next.malloc_usable_size(block), HL_SIDE_C) : HL_SLOW;
+    hl_record *record = hl_record_here(owner, HL_SIDE_C);
+    int left = record ? hl_unbook(record, hl.next.malloc_usable_size(block), HL_SIDE_C) : HL_SLOW;
     if (HL_UNLIKELY(left == HL_SLOW)) {
         release_fully(block);
         return;
@@ -129,21 +133,23 @@ static HL_COLD void release_other(void *block)
 
 /*
  * Needs no start-up and no look at whether there are books: without them there
- * is no entry, NULL has none either, and a forked child has no record.
+ * is no entry, NULL has none of an owner either, and a forked child has no record.
  */
 HL_INLINE void release(void *block)
 {
     uintptr_t leaf = hl_map_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf) || hl_glibc_mapped(block)) {
+    if (HL_UNLIKELY(!leaf)) {
         release_slow(block);
         return;
     }
     uint16_t *entry = hl_leaf_entry(leaf, block, HL_GLIBC_SHIFT);
-    int left = hl_unbook(*entry & HL_ENTRY_OWNER, hl_glibc_inside(block), HL_SIDE_C);
-    if (HL_UNLIKELY(left == HL_SLOW)) {
+    hl_record *record = hl_record_here(*entry & HL_ENTRY_OWNER, HL_SIDE_C);
+    /* Only now is it known that there is a header to read. */
+    if (HL_UNLIKELY(!record) || hl_glibc_mapped(block)) {
         release_slow(block);
         return;
     }
+    int left = hl_unbook(record, hl_glibc_inside(block), HL_SIDE_C);
     hl_entry_clear(entry);
     if (HL_LIKELY(left == HL_BOOKED))
         hl.next.free(block);
@@ -468,10 +474,21 @@ EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
     free_at(block);
 }
 
+/*
+ * Asked during start-up, when what comes to us is served from the arena: the
+ * address of malloc says little, since a program may have a stub for it.
+ */
 bool hl_hooks_are_first(void)
 {
-    void *first = hl_symbol("malloc");
-    return !first || first == (void *)(uintptr_t)malloc;
+    void *(*first)(size_t);
+    void (*first_free)(void *);
+    *(void **)&first = hl_symbol("malloc");
+    *(void **)&first_free = hl_symbol("free");
+    void *block = first && first_free ? first(64) : NULL;
+    if (!block || hl_arena_owns(block))
+        return true;
+    first_free(block);
+    return false;
 }
 
 /* For the core of a crate in this process. */
@@ -491,8 +508,11 @@ EXPORT const hl_core_api *hl_preload_core(void)
         HL_CORE_PROCEDURES(FIELD)
 #undef FIELD
     };
-    if (!hl_ready())
+    /* Asked during our own start-up (the loader allocates for us), the answer is that we will be there. */
+    if (!hl_ready() && atomic_load_explicit(&hl.state, memory_order_acquire) != HL_STARTING)
         return NULL;
+    if (!hl.header)
+        return &core;
     /* Whoever stands in front of us sends everything on. */
     __atomic_fetch_and(&hl.header->flags, ~(uint32_t)HL_FLAG_BYPASSED, __ATOMIC_RELAXED);
     return &core;

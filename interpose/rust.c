@@ -70,7 +70,7 @@ static HL_COLD void *quantum_after(void *block)
 static __attribute__((noinline)) void *book_glibc(void *block, size_t bytes, uint64_t site)
 {
     uintptr_t leaf = hl_glibc_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf))
+    if (HL_UNLIKELY(!leaf) || HL_UNLIKELY(!block))
         return book_slow(block, bytes, site);
     int left = hl_book(leaf, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
     if (HL_LIKELY(left == HL_BOOKED))
@@ -152,7 +152,8 @@ HL_INLINE void release(void *block, size_t bytes)
         return;
     }
     uint16_t *entry = hl_leaf_entry(leaf, block, HL_GLIBC_SHIFT);
-    int left = hl_unbook(*entry & HL_ENTRY_OWNER, bytes, HL_SIDE_RUST); /* slow for what C allocated: `bytes` is not its size */
+    /* Slow for what C allocated: `bytes` is not its size. */
+    int left = hl_unbook(hl_record_here(*entry & HL_ENTRY_OWNER, HL_SIDE_RUST), bytes, HL_SIDE_RUST);
     if (HL_UNLIKELY(left == HL_SLOW)) {
         hl_do_rust_dealloc(block, bytes);
         return;

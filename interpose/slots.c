@@ -206,30 +206,21 @@ hl_record *hl_record_of(hl_private *own, uint32_t owner)
     return row && row->kind ? new_record(own, owner, row) : NULL;
 }
 
-/* A signal handler that allocates in between finds no key, and comes here too. */
-static void remember(hl_private *own, unsigned place, uint64_t key, hl_record *record)
-{
-    __atomic_store_n(&own->keys[place], 0, __ATOMIC_RELAXED);
-    atomic_signal_fence(memory_order_seq_cst);
-    __atomic_store_n(&own->cache[place], record, __ATOMIC_RELAXED);
-    atomic_signal_fence(memory_order_seq_cst);
-    __atomic_store_n(&own->keys[place], key, __ATOMIC_RELAXED);
-}
-
 hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag)
 {
     uint64_t key = HL_KEY(call_site, tag);
-    unsigned first = hl_cache_first(call_site), second = hl_cache_second(key);
-    if (own->keys[first] == key)
-        return own->cache[first];
-    if (own->keys[second] == key)
-        return own->cache[second];
+    hl_record **first = &own->cache[hl_cache_first(call_site)], **second = &own->cache[hl_cache_second(key)];
+    hl_record *cached = *first;
+    if (cached && cached->key == key)
+        return cached;
+    if ((cached = *second) && cached->key == key)
+        return cached;
     if (HL_TAG_SIDE(tag) == HL_SIDE_RUST && !(hl.header->hooks & HL_HOOKS_RUST))
         __atomic_fetch_or(&hl.header->hooks, HL_HOOKS_RUST, __ATOMIC_RELAXED);
     uint32_t owner = hl_owner_intern(call_site, tag, HL_OWNER_SITE);
     hl_record *record = hl_record_of(own, owner);
     if (record && owner >= HL_FIRST_OWNER)
-        remember(own, own->keys[first] ? second : first, key, record);
+        *(*first ? second : first) = record;
     return record;
 }
 
