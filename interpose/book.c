@@ -18,7 +18,6 @@ static hl_record *shared_record(uint32_t *owner, uint32_t tag)
     hl_record *record = hl_shared_record(*owner);
     if (record)
         return record;
-    __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
     *owner = HL_TAG_SIDE(tag) == HL_SIDE_C ? HL_OWNER_C_OVERFLOW : HL_OWNER_RUST_OVERFLOW;
     return hl_shared_record(*owner);
 }
@@ -106,6 +105,8 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     } else {
         owner = book_shared(bytes, requested, hl_owner_intern(call_site, tag, HL_OWNER_SITE), tag, is_realloc);
     }
+    if (HL_UNLIKELY(owner < HL_FIRST_OWNER))
+        __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
     *entry = hl_entry_make(owner, block, map->shift);
 }
 

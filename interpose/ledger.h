@@ -258,7 +258,7 @@ typedef struct hl_header {
     uint64_t captured_mono_ns[2];
 
     /* What could not be booked in full. Atomic counters of everybody. */
-    uint64_t owners_overflowed;
+    uint64_t owners_overflowed; /* allocations booked to an overflow owner */
     uint64_t slots_overflowed;
     uint64_t scopes_overflowed;
     uint64_t pages_refused;

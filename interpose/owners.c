@@ -82,7 +82,6 @@ uint32_t hl_owner_intern(uint64_t call_site, uint32_t tag, uint32_t kind)
         if (is_owner(there, call_site, tag, kind))
             return there;
     }
-    __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
     return overflow_owner(tag);
 }
 

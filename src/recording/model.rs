@@ -197,7 +197,7 @@ pub struct Losses {
     pub foreign_frees: u64,
     /// Blocks that one side allocated and the other freed.
     pub crossed_frees: u64,
-    /// Call sites booked to the overflow owner.
+    /// Allocations booked to an overflow owner, at call sites that found no room.
     pub owners_overflowed: u64,
     /// Threads booked to the shared slot.
     pub slots_overflowed: u64,

@@ -62,7 +62,7 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
     let sentences = [
         (
             losses.owners_overflowed,
-            "call sites found no room and share one owner",
+            "allocations at call sites that found no room share one owner",
         ),
         (
             losses.slots_overflowed,
