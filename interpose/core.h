@@ -196,6 +196,7 @@ typedef struct hl_self {
     hl_private *own;        /* NULL: none yet */
     uint32_t inside;  /* depth of calls into an allocator whose blocks are booked elsewhere */
     uint32_t no_slot; /* found no slot: books to the shared one */
+    void *noted;      /* fork.c's, while this thread forks */
 } hl_self;
 
 extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));

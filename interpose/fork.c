@@ -23,8 +23,6 @@ typedef struct live_sum {
  * what was charged by name stands in the records alone. The forking thread
  * notes both; a raw clone does without.
  */
-static live_sum *noted; /* by owner */
-static bool is_noted;
 
 static bool only_counters_know(const hl_record *record, uint32_t owner)
 {
@@ -32,7 +30,7 @@ static bool only_counters_know(const hl_record *record, uint32_t owner)
     return HL_KEY_SIDE(record->key) == HL_SIDE_RUST || (row && row->kind == HL_OWNER_CHARGE);
 }
 
-static void note_slot(const hl_slot *slot)
+static void note_slot(const hl_slot *slot, live_sum *noted)
 {
     uint32_t count = slot->record_count;
     for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
@@ -48,24 +46,33 @@ static void note_slot(const hl_slot *slot)
     }
 }
 
+/* Each forking thread has a note of its own: several may fork at once. */
 void hl_fork_begin(void)
 {
     if (live_now() == HL_LIVE_NOT || !(hl.charges_seen || hl.header->hooks & HL_HOOKS_RUST))
         return;
-    if (!noted && !(noted = hl_reserve(SUM_BYTES)))
+    live_sum *noted = hl_reserve(SUM_BYTES);
+    if (!noted)
         return;
-    for (uint32_t owner = 0; owner < HL_MAX_OWNERS; owner++)
-        if (noted[owner].bytes | noted[owner].blocks)
-            noted[owner] = (live_sum){0, 0};
-    note_slot(hl.shared);
+    note_slot(hl.shared, noted);
     for (hl_private *own = atomic_load_explicit(&hl.slots, memory_order_acquire); own; own = own->next)
-        note_slot(own->slot);
-    is_noted = true;
+        note_slot(own->slot, noted);
+    hl_me.noted = noted;
 }
 
+static void drop_note(void)
+{
+    live_sum *noted = hl_me.noted;
+    hl_me.noted = NULL;
+    if (noted)
+        hl_release(noted, SUM_BYTES);
+}
+
+/* A child that forks before it has booked anything still needs its parent's note. */
 void hl_fork_parent(void)
 {
-    is_noted = false;
+    if (live_now() != HL_LIVE_NOT)
+        drop_note();
 }
 
 /* ---- in the child: what it inherited ---- */
@@ -96,7 +103,8 @@ static void add_arena_block(void *context, uint32_t owner, uint64_t bytes)
 /* The blocks are the map's; where the note agrees on them it knows the bytes. Charges are in no map. */
 static void correct_by_note(uint32_t owner, live_sum *sum)
 {
-    const hl_owner *row = is_noted ? hl_owner_row(owner) : NULL;
+    const live_sum *noted = hl_me.noted;
+    const hl_owner *row = noted ? hl_owner_row(owner) : NULL;
     if (row && (row->kind == HL_OWNER_CHARGE || noted[owner].blocks == sum->blocks) && noted[owner].blocks)
         *sum = noted[owner];
 }
@@ -257,7 +265,7 @@ bool hl_fork_child(void)
     }
     if (!kept && !hl.children_off)
         __atomic_fetch_add(&((hl_header *)(uintptr_t)old.header)->children_untracked, 1, __ATOMIC_RELAXED);
-    is_noted = false;
+    drop_note();
     forget(&old);
     return kept;
 }

@@ -132,15 +132,22 @@ void *hl_table_page(void *_Atomic *rows, uint32_t *published)
     void *there = atomic_load_explicit(rows, memory_order_acquire);
     if (there)
         return there;
-    uint32_t page = hl_pages_take(1);
-    if (!page)
-        return NULL;
-    void *mine = hl_page_address(page);
-    if (!atomic_compare_exchange_strong_explicit(rows, &there, mine, memory_order_acq_rel,
-                                                 memory_order_acquire))
-        return there; /* somebody was faster; the page stays unused */
-    __atomic_store_n(published, page, __ATOMIC_RELEASE); /* pairs with the reader's copy of the table */
-    return mine;
+    /*
+     * The number first: whoever dies or forks in between leaves a page that
+     * readers and the child know of, and the next caller goes on from there.
+     */
+    uint32_t page = __atomic_load_n(published, __ATOMIC_ACQUIRE);
+    if (!page) {
+        uint32_t mine = hl_pages_take(1);
+        if (!mine)
+            return NULL;
+        if (__atomic_compare_exchange_n(published, &page, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            page = mine; /* else somebody was faster; ours stays unused */
+    }
+    void *address = hl_page_address(page);
+    if (address)
+        atomic_store_explicit(rows, address, memory_order_release); /* whoever races us writes the same */
+    return address;
 }
 
 hl_text hl_text_add(const char *bytes, size_t count)

@@ -147,6 +147,13 @@ hl_private *hl_thread(void)
         return hl_me.own;
     if (hl_me.no_slot)
         return NULL;
+    /*
+     * A vfork child runs on its parent's thread-local storage: a slot claimed in
+     * its name would stay with the parent's thread, and be free for others to
+     * take once the child has gone.
+     */
+    if (hl_getpid() != hl.header->pid)
+        return NULL;
     hl_private *own = hl_slot_claim();
     if (hl_me.own) /* a signal handler that allocated was faster: leave ours to the next thread */
         return hl_me.own;
@@ -175,6 +182,8 @@ static hl_record *new_record(hl_private *own, uint32_t owner, const hl_owner *ro
 {
     hl_slot *slot = own->slot;
     uint32_t index;
+    if (slot->record_count >= HL_MAX_OWNERS) /* or it would come round after 2^32 refusals */
+        return NULL;
     do /* atomic, since a signal handler may want a record meanwhile */
         index = __atomic_fetch_add(&slot->record_count, 1, __ATOMIC_RELAXED);
     while (index % HL_RECORDS_PER_PAGE == HL_RECORDS_PER_PAGE - 1);

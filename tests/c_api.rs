@@ -159,3 +159,12 @@ fn compilers_accept_the_header_by_itself() {
         }
     }
 }
+
+#[test]
+fn what_is_charged_by_name_is_inherited_by_every_fork() {
+    let directory = workspace("fork_charges");
+    let program = program("fork_charges.c")
+        .flags([include()])
+        .build(&directory);
+    Case::new(&directory, "fork_charges.c", program).check();
+}

@@ -482,6 +482,11 @@ fn more_threads_than_slots_share_one_exactly() {
         .check();
 }
 
+#[test]
+fn a_vfork_child_that_allocates_first_takes_no_slot_for_its_parent() {
+    Case::of("vfork_first.c").check();
+}
+
 // 23 to 29: ledger and environment
 
 /// A tmpfs of its own, unmounted at the end.
