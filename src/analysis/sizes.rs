@@ -69,8 +69,11 @@ fn quantiles(buckets: &[(u64, u64)], max: u64) -> Option<SizeSummary> {
         .max()?
         .clamp(2, LARGEST_SIZE);
     let mut histogram = Histogram::<u64>::new_with_max(largest, SIGNIFICANT_DIGITS).ok()?;
+    // The histogram adds up without looking: what no program counts is halved until it fits.
+    let all: u128 = buckets.iter().map(|bucket| u128::from(bucket.1)).sum();
+    let halvings = (u128::BITS - all.leading_zeros()).saturating_sub(u64::BITS - 1);
     for &(size, count) in buckets {
-        histogram.saturating_record_n(size.min(largest), count);
+        histogram.saturating_record_n(size.min(largest), count.checked_shr(halvings).unwrap_or(0));
     }
     let at = |quantile: f64| histogram.value_at_quantile(quantile).min(max);
     let count = buckets

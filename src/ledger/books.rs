@@ -160,8 +160,12 @@ impl Books {
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);
+        // A page belongs to one slot: who claims more than there are is not worth the time.
+        let mut pages_left = layout::MAX_PAGES as usize;
         walk_slots(&header, |page| {
             let slot: Slot = read(pages, page_reference(page))?;
+            let claimed = slot.record_pages.iter().filter(|&&page| page != 0).count();
+            pages_left = pages_left.checked_sub(claimed)?;
             books.add_slot(pages, &slot);
             Some(slot.next)
         });
