@@ -1,6 +1,7 @@
 //! Builds the C core three times over: its layout as constants for the
 //! compile-time check, a static archive for the crate, and the preload library
-//! that the command carries inside itself.
+//! that the command carries inside itself. With the command comes the C half of
+//! the IOContext workload, a shared library of its own.
 
 use std::env;
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(heapledger_core)");
     println!("cargo::rerun-if-changed=interpose");
     println!("cargo::rerun-if-changed=include");
+    println!("cargo::rerun-if-changed=src/iocontext");
     println!("cargo::rerun-if-changed=build.rs");
     if !target_is_supported() {
         assert!(
@@ -30,6 +32,7 @@ fn main() {
     build_archive();
     if env::var_os("CARGO_FEATURE_CLI").is_some() {
         build_preload(&out);
+        build_iocontext(&out);
     }
 }
 
@@ -173,6 +176,48 @@ fn build_preload(out: &Path) {
         library.display()
     );
     println!("cargo::rustc-env=HEAPLEDGER_PRELOAD={}", library.display());
+}
+
+/// Links `libiocontext.so` as anybody would build a C library: optimised, with
+/// debug information, its interface visible and nothing else.
+fn build_iocontext(out: &Path) {
+    let objects_dir = out.join("iocontext");
+    fs::create_dir_all(&objects_dir).expect("OUT_DIR is writable");
+    let mut build = cc::Build::new();
+    build
+        .std("c11")
+        .opt_level(2)
+        .debug(true)
+        .pic(true)
+        .warnings(true)
+        .extra_warnings(true)
+        .cargo_metadata(false)
+        .flag("-fvisibility=hidden")
+        .define("_GNU_SOURCE", None)
+        .out_dir(&objects_dir);
+    let objects = build
+        .files(["library.c", "codec.c", "generator.c"].map(|file| format!("src/iocontext/{file}")))
+        .compile_intermediates();
+    let library = out.join("libiocontext.so");
+    let mut link = build.get_compiler().to_command();
+    link.args(["-shared", "-pthread", "-o"])
+        .arg(&library)
+        .args(&objects)
+        .args([
+            "-Wl,-soname,libiocontext.so",
+            "-Wl,--build-id",
+            "-Wl,-z,defs",
+        ]);
+    let status = link.status().expect("the C compiler starts");
+    assert!(
+        status.success(),
+        "cannot link {}: {status}",
+        library.display()
+    );
+    println!(
+        "cargo::rustc-env=HEAPLEDGER_IOCONTEXT={}",
+        library.display()
+    );
 }
 
 /// Asks the C compiler for every offset in `ledger.h`.

@@ -18,6 +18,15 @@ pub enum Error {
         /// Layout that this version reads.
         expected: u32,
     },
+    /// The library of the IOContext workload cannot be loaded; says why.
+    #[cfg(all(feature = "cli", heapledger_core))]
+    NoIoContext(String),
+    /// The library of the IOContext workload failed.
+    #[cfg(all(feature = "cli", heapledger_core))]
+    IoContext(crate::iocontext::Code),
+    /// A source that the library of the IOContext workload read from failed.
+    #[cfg(all(feature = "cli", heapledger_core))]
+    Source(std::io::Error),
 }
 
 impl fmt::Display for Error {
@@ -30,8 +39,22 @@ impl fmt::Display for Error {
                     "layout {found}, this heapledger reads {expected}"
                 )
             }
+            #[cfg(all(feature = "cli", heapledger_core))]
+            Error::NoIoContext(why) => write!(formatter, "cannot load libiocontext.so: {why}"),
+            #[cfg(all(feature = "cli", heapledger_core))]
+            Error::IoContext(code) => code.fmt(formatter),
+            #[cfg(all(feature = "cli", heapledger_core))]
+            Error::Source(error) => write!(formatter, "the source failed: {error}"),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            #[cfg(all(feature = "cli", heapledger_core))]
+            Error::Source(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -47,7 +47,11 @@ pub mod analysis;
 pub mod cli;
 mod core;
 mod counts;
+#[cfg(all(feature = "cli", heapledger_core))]
+mod embedded;
 mod error;
+#[cfg(all(feature = "cli", heapledger_core))]
+pub mod iocontext;
 mod ledger;
 mod measure;
 #[cfg(all(feature = "cli", heapledger_core))]

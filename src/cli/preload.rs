@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 
-use crate::record::preload::extract;
+use crate::embedded::PRELOAD;
 
 /// Print the path of the preload library, for LD_PRELOAD.
 #[derive(Args)]
@@ -13,7 +13,7 @@ use crate::record::preload::extract;
 pub(super) struct Arguments {}
 
 pub(super) fn run(_: &Arguments) -> anyhow::Result<()> {
-    let path = extract()?;
+    let path = PRELOAD.extract()?;
     let mut out = io::stdout().lock();
     out.write_all(path.as_os_str().as_bytes())?;
     out.write_all(b"\n")?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use rustix::fs::FallocateFlags;
 
-use super::random_name;
+use crate::embedded::random_name;
 
 /// The least that is worth beginning with: one small ledger.
 const ROOM_BYTES: u64 = 256 << 10;

@@ -11,7 +11,6 @@ pub(crate) mod inspect;
 mod launch;
 mod lives;
 mod output;
-pub(crate) mod preload;
 mod proc;
 mod signals;
 mod spotter;
@@ -29,9 +28,9 @@ use std::process::{Child, ExitStatus};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::analysis::tally::RunFigures;
+use crate::embedded::PRELOAD;
 use crate::recording::file::Writer;
 use crate::recording::model::Start;
 use crate::recording::symbols;
@@ -143,7 +142,7 @@ fn refused(refusal: Refusal) -> Failure {
 }
 
 fn prepare(options: &RunOptions) -> Result<Tracking> {
-    let library = preload::extract()?;
+    let library = PRELOAD.extract()?;
     let directory = LedgerDirectory::create()?;
     Ok(Tracking {
         library,
@@ -312,13 +311,6 @@ fn raise_descriptor_limit() {
 /// Says something on standard error, if there is one.
 fn say(message: &str) {
     let _ = writeln!(io::stderr(), "heapledger: {message}");
-}
-
-/// Gives a name that nobody can guess.
-fn random_name(prefix: &str) -> io::Result<String> {
-    let mut bytes = [0u8; 8];
-    getrandom(&mut bytes[..], GetRandomFlags::empty())?;
-    Ok(format!("{prefix}-{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 /// Gives the wall clock, as ledgers keep it.
