@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 
 /// What lies in tests/programs without being a program that `run` is held to.
-const NOT_PROGRAMS: [(&str, &str); 9] = [
+const NOT_PROGRAMS: [(&str, &str); 10] = [
     ("combinations_library.c", "library of combinations.rs"),
     ("deepbind_plugin.c", "plugin of deepbind.c"),
     ("initfirst_library.c", "library of initfirst.c"),
+    (
+        "iocontext_damage.c",
+        "run with sanitizers, not under the preload",
+    ),
     ("killed_library.c", "library of killed.c"),
     ("origin_plugin_library.c", "plugin of origin_plugin.c"),
     ("second_preload.c", "a second interposer"),

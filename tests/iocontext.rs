@@ -11,11 +11,12 @@ use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::io::{self, Cursor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use common::{preload_library, run};
+use common::{preload_library, run, workspace};
 use heapledger::iocontext::faults::{self, Failure, FaultySource};
 use heapledger::iocontext::ffi::{IoContext, RawFrame, library};
 use heapledger::iocontext::{
@@ -686,6 +687,37 @@ fn the_decoder_survives_any_payload() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn damage_makes_the_library_touch_no_byte_that_is_not_its_own() {
+    const TEST: &str = "damage_makes_the_library_touch_no_byte_that_is_not_its_own";
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let directory = workspace("iocontext_damage");
+    let probe = directory.join("probe.c");
+    std::fs::write(&probe, "int main(void) { return 0; }").unwrap();
+    let mut compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    compiler
+        .args(sanitizers)
+        .arg(probe)
+        .arg("-o")
+        .arg(directory.join("probe"));
+    needs!(
+        TEST,
+        run(&mut compiler).status.success(),
+        "the compiler's sanitizers"
+    );
+
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/iocontext");
+    let sources = ["library.c", "codec.c", "generator.c"].map(|file| library.join(file));
+    let program = common::program("iocontext_damage.c")
+        .flags(sanitizers)
+        .flags([Path::new("-D_GNU_SOURCE"), Path::new("-I"), &library])
+        .flags(sources)
+        .build(&directory);
+    let output = run(&mut Command::new(program));
+    assert!(output.status.success(), "{}{}", output.text, output.error);
+    assert_eq!(output.text, "3000 damaged containers, some decoded\n");
 }
 
 // ---- the trap ----
