@@ -13,20 +13,20 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// A shared library inside this program.
 pub(crate) struct Library {
-    /// What its file's name begins with, `lib` included.
+    /// Its file's name, in a directory of its own.
     name: &'static str,
     content: &'static [u8],
 }
 
 /// What [`crate::record`] puts into LD_PRELOAD.
 pub(crate) static PRELOAD: Library = Library {
-    name: "libheapledger",
+    name: "libheapledger.so",
     content: include_bytes!(env!("HEAPLEDGER_PRELOAD")),
 };
 
 /// The C half of [`crate::iocontext`].
 pub(crate) static IOCONTEXT: Library = Library {
-    name: "libiocontext",
+    name: "libiocontext.so",
     content: include_bytes!(env!("HEAPLEDGER_IOCONTEXT")),
 };
 
@@ -44,7 +44,7 @@ impl Library {
             }
         }
         bail!(
-            "no directory can hold {}.so ({})",
+            "no directory can hold {} ({})",
             self.name,
             refusals.join("; ")
         )
@@ -53,10 +53,11 @@ impl Library {
     fn extract_below(&self, base: &Path) -> Result<PathBuf> {
         check_base(base)?;
         let user = rustix::process::geteuid().as_raw();
-        let directory = base.join(format!("heapledger-{user}"));
+        let ours = base.join(format!("heapledger-{user}"));
+        make_private(&ours)?;
+        let directory = ours.join(format!("{:016x}", hash(self.content)));
         make_private(&directory)?;
-        let file = format!("{}-{:016x}.so", self.name, hash(self.content));
-        let path = directory.join(file);
+        let path = directory.join(self.name);
         if !self.is_at(&path)? {
             self.write_atomically(&directory, &path)?;
         }
@@ -76,11 +77,7 @@ impl Library {
         if !is_ours || found.len() != self.content.len() as u64 {
             return Ok(false);
         }
-        let mut content = Vec::with_capacity(self.content.len());
-        Read::by_ref(&mut file)
-            .take(self.content.len() as u64 + 1)
-            .read_to_end(&mut content)?;
-        Ok(content == self.content)
+        Ok(same_content(&mut file, self.content)?)
     }
 
     /// Two runs may extract at once: each writes its own file and the last rename wins.
@@ -138,6 +135,19 @@ fn candidates() -> Vec<PathBuf> {
     all.push(PathBuf::from("/tmp"));
     all.retain(|path| path.is_absolute());
     all
+}
+
+fn same_content(file: &mut File, mut expected: &[u8]) -> io::Result<bool> {
+    let mut piece = [0u8; 4096];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(expected.is_empty()),
+            count => match expected.strip_prefix(&piece[..count]) {
+                Some(rest) => expected = rest,
+                None => return Ok(false),
+            },
+        }
+    }
 }
 
 fn is_root() -> bool {

@@ -48,6 +48,8 @@ pub mod cli;
 mod core;
 mod counts;
 #[cfg(all(feature = "cli", heapledger_core))]
+mod demo;
+#[cfg(all(feature = "cli", heapledger_core))]
 mod embedded;
 mod error;
 #[cfg(all(feature = "cli", heapledger_core))]
@@ -68,4 +70,4 @@ pub use counts::{Counts, Side};
 pub use error::{Error, Result};
 pub use measure::{Measured, measure};
 pub use scope::{Scope, ScopeName};
-pub use snapshot::{Ledger, Owner, Peaks, Snapshot, ledger};
+pub use snapshot::{Ledger, LiveBytes, Owner, Peaks, Snapshot, ledger};

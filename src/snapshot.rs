@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 
 use crate::core;
 use crate::counts::{Counts, Side};
-use crate::ledger::books::{Books, OwnerBooks};
+use crate::ledger::books::{Books, OwnerBooks, read_live_bytes};
 use crate::ledger::layout::{HOOKS_C, HOOKS_RUST, OWNER_OVERFLOW};
 use crate::ledger::pages::Pages;
 
@@ -22,6 +22,17 @@ impl Ledger {
     /// Tells whether books are kept: false on other platforms, and where start-up failed.
     pub fn is_active(self) -> bool {
         core::copy_words(0, &mut [0])
+    }
+
+    /// Reads both sides' live bytes alone, without a copy of the books: for series and limits.
+    ///
+    /// As exact as [`Ledger::snapshot`]. Nothing is allocated. Zero without a ledger.
+    pub fn live(self) -> LiveBytes {
+        let [c_live_bytes, rust_live_bytes] = read_live_bytes(&ProcessPages).unwrap_or_default();
+        LiveBytes {
+            c_live_bytes,
+            rust_live_bytes,
+        }
     }
 
     /// Copies the sums: exact to the byte once the writers are quiet.
@@ -44,6 +55,15 @@ impl Pages for ProcessPages {
     fn copy(&self, reference: u64, out: &mut [u64]) -> Option<()> {
         core::copy_words(reference, out).then_some(())
     }
+}
+
+/// What both sides hold at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveBytes {
+    /// Of side `c`, in usable bytes.
+    pub c_live_bytes: i64,
+    /// Of side `rust`, in requested bytes.
+    pub rust_live_bytes: i64,
 }
 
 /// The highest live bytes so far, within 64 KiB a thread of the truth.

@@ -3,6 +3,12 @@
 //!
 //! Both sides are seen under the preload library, so each test that reads the
 //! books runs this program again with it.
+#![cfg(all(
+    feature = "cli",
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 mod common;
 

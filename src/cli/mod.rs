@@ -1,5 +1,8 @@
 //! The command line: one file a subcommand.
 
+mod allocator;
+#[cfg(heapledger_core)]
+mod demo;
 #[cfg(heapledger_core)]
 mod preload;
 mod report;
@@ -12,8 +15,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use allocator::Allocator;
+
 const EXAMPLES: &str = "\
 Examples:
+  heapledger demo                               what C holds and Rust cannot see
   heapledger run -- ./server --port 8080        record a program and its children
   heapledger run -o new.hlr -- make -j2         into a file of your choice
   heapledger report new.hlr                     who holds what
@@ -41,10 +47,16 @@ enum Command {
     Report(report::Arguments),
     #[cfg(heapledger_core)]
     Preload(preload::Arguments),
+    #[cfg(heapledger_core)]
+    Demo(demo::Arguments),
 }
 
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
+    #[cfg(heapledger_core)]
+    if let Some(worked) = crate::demo::work_if_worker() {
+        return finish(worked);
+    }
     let command = match Arguments::try_parse() {
         Ok(arguments) => arguments.command,
         Err(error) => return usage(&error),
@@ -55,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => finish(report::run(&arguments)),
         #[cfg(heapledger_core)]
         Command::Preload(arguments) => finish(preload::run(&arguments)),
+        #[cfg(heapledger_core)]
+        Command::Demo(arguments) => finish(demo::run(&arguments)),
     }
 }
 

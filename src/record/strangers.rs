@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{inspect, proc};
 
 /// Name by which the preload library is known in /proc/PID/maps.
-pub(super) const LIBRARY: &str = "/libheapledger-";
+pub(super) const LIBRARY: &str = "/libheapledger.so";
 /// Distance of two scans, if they are cheap.
 const INTERVAL: Duration = Duration::from_millis(15);
 /// A scan may cost this part of the time.

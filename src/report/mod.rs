@@ -3,7 +3,7 @@
 //! Formats share how a size, a picture and a table look, and know nothing of
 //! each other.
 
-mod chart;
+pub(crate) mod chart;
 pub mod json;
 #[cfg_attr(
     not(heapledger_core),
@@ -12,7 +12,7 @@ pub mod json;
 pub(crate) mod phrases;
 pub mod style;
 pub(crate) mod summary;
-mod table;
+pub(crate) mod table;
 pub mod text;
 pub(crate) mod units;
 

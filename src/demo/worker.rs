@@ -1,0 +1,208 @@
+//! One run of the demo, in a process of its own, which measures itself.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::RunName;
+use super::figures::{Holder, Kept, Line, Point, Run};
+use crate::core::unbooked;
+use crate::counts::Side;
+use crate::iocontext::{Frame, FrameCache, Scene, Workload};
+use crate::snapshot::{Snapshot, ledger};
+
+/// Looks generous. By what Rust sees of a frame it is room for twenty thousand.
+const CACHE_BUDGET_BYTES: usize = 1 << 20;
+/// Frames of one scene.
+const SCENE_FRAMES: u64 = 12;
+const READING_INTERVAL: Duration = Duration::from_millis(5);
+const HOLDERS: usize = 20;
+
+/// Who keeps the frames, and so when they are freed.
+enum Keeper {
+    Cache(FrameCache),
+    Scenes(Mutex<Scenes>),
+    Nobody,
+}
+
+/// The scene that is being filled. Earlier ones nobody holds, but they themselves.
+#[derive(Default)]
+struct Scenes {
+    current: Arc<Scene>,
+    frames: u64,
+}
+
+impl Keeper {
+    fn of(name: RunName) -> Keeper {
+        match name {
+            RunName::Blind => Keeper::Cache(FrameCache::new(CACHE_BUDGET_BYTES)),
+            RunName::Cycle => Keeper::Scenes(Mutex::default()),
+            RunName::Manual => Keeper::Nobody,
+        }
+    }
+
+    fn keep(&self, frame: Frame) {
+        match self {
+            Keeper::Cache(cache) => cache.insert(frame),
+            Keeper::Scenes(scenes) => scenes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(frame),
+            Keeper::Nobody => drop(frame),
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        match self {
+            Keeper::Cache(cache) => Kept {
+                frames: cache.len() as u64,
+                visible_bytes: cache.visible_bytes() as u64,
+                budget_bytes: cache.budget_bytes() as u64,
+            },
+            Keeper::Scenes(_) | Keeper::Nobody => Kept::default(),
+        }
+    }
+}
+
+impl Scenes {
+    fn add(&mut self, frame: Frame) {
+        if self.frames == SCENE_FRAMES {
+            *self = Scenes::default();
+        }
+        Scene::add(&self.current, frame);
+        self.frames += 1;
+    }
+}
+
+/// Decodes the container on standard input; tells on standard output how it went.
+pub(super) fn work(name: RunName, workload: &Workload) -> Result<()> {
+    let books = ledger().snapshot();
+    if !(books.sees(Side::C) && books.sees(Side::Rust)) {
+        bail!("the preload library does not see both sides here");
+    }
+    drop(books);
+    // Output's buffer is made now, since the process frees it with its booked blocks.
+    io::stdout().flush()?;
+    let container = File::from(rustix::stdio::stdin().try_clone_to_owned()?);
+    let run = measured(name, workload, &Arc::new(container))?;
+    // Nor is what is said about it; `run` itself, in part unbooked, goes with the process.
+    let line = ManuallyDrop::new(Line::Done(Box::new(run)));
+    unbooked(|| tell(&line))
+}
+
+fn tell(line: &Line) -> Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&text)?;
+    Ok(out.flush()?)
+}
+
+fn measured(name: RunName, workload: &Workload, container: &Arc<File>) -> Result<Run> {
+    let keeper = Keeper::of(name);
+    let decoded_frames = AtomicU64::new(0);
+    let start = Instant::now();
+    let is_over = AtomicBool::new(false);
+    let (decoded, seconds, timeline) = thread::scope(|scope| {
+        // What looks at the workload is not part of it.
+        let readings = scope.spawn(|| unbooked(|| take_readings(start, &decoded_frames, &is_over)));
+        let decoded = workload.run(container, |frame| {
+            keeper.keep(frame);
+            decoded_frames.fetch_add(1, Relaxed);
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        is_over.store(true, Relaxed);
+        readings.thread().unpark();
+        let timeline = readings.join().unwrap_or_default();
+        (decoded, seconds, timeline)
+    });
+    let decoded = decoded.context("cannot decode")?;
+    let kept = keeper.kept();
+    let holders = unbooked(|| holders(&ledger().snapshot()));
+    let rss_peak_bytes = resident_peak_bytes()?;
+    // The books are read when all is freed, so that nothing moves any more between this
+    // reading and that of a recorder.
+    drop(keeper);
+    let books = ledger().snapshot();
+    let peaks = books.peaks();
+    Ok(Run {
+        name: name.to_string(),
+        frames: decoded.frames,
+        c_peak_live_bytes: peaks.c_live_bytes,
+        rust_peak_live_bytes: peaks.rust_live_bytes,
+        rss_peak_bytes,
+        seconds,
+        frames_per_s: decoded.frames as f64 / seconds,
+        pid: std::process::id(),
+        c_allocated_bytes: books.c().allocated_bytes,
+        c_allocated_blocks: books.c().allocated_blocks,
+        frame_bytes: decoded.frame_bytes,
+        kept,
+        holders,
+        timeline,
+    })
+}
+
+/// Reads the books until the run is over, and once more then.
+fn take_readings(start: Instant, frames: &AtomicU64, is_over: &AtomicBool) -> Vec<Point> {
+    let mut points = Vec::new();
+    loop {
+        let is_last = is_over.load(Relaxed);
+        let live = ledger().live();
+        points.push(Point {
+            t_s: start.elapsed().as_secs_f64(),
+            c_live_bytes: live.c_live_bytes,
+            rust_live_bytes: live.rust_live_bytes,
+            rss_bytes: resident_bytes().unwrap_or(0),
+        });
+        // Whoever listens no longer has ended the demo, and this process with it.
+        let _ = tell(&Line::Progress(frames.load(Relaxed)));
+        if is_last {
+            return points;
+        }
+        thread::park_timeout(READING_INTERVAL);
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+fn resident_peak_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|value| value.trim().strip_suffix(" kB"));
+    let kib: u64 = kib
+        .context("/proc/self/status has no VmHWM")?
+        .trim()
+        .parse()?;
+    Ok(kib << 10)
+}
+
+/// Names who holds live bytes, the largest first.
+fn holders(books: &Snapshot) -> Vec<Holder> {
+    let mut owners: Vec<_> = books.owners().collect();
+    owners.retain(|owner| owner.counts().live_bytes > 0);
+    owners.sort_by_key(|owner| std::cmp::Reverse(owner.counts().live_bytes));
+    let holder = |owner: &crate::Owner<'_>| Holder {
+        side: owner.side().name().to_owned(),
+        library: owner.library().map(file_name),
+        symbol: owner.symbol(),
+        scope: owner.scope().map(str::to_owned),
+        live_bytes: owner.counts().live_bytes,
+        live_blocks: owner.counts().live_blocks,
+    };
+    owners.iter().take(HOLDERS).map(holder).collect()
+}
+
+fn file_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}
