@@ -135,7 +135,7 @@ fn the_story_names_who_holds_what() {
     assert_eq!(output.error, "");
     for words in [
         "26 frames decoded by a C library for a Rust program, on 2 threads",
-        "a cache of 26 frames",
+        "26 frames in a cache",
         "blind rust",
         "manual c",
         "libiocontext.so  decode",

@@ -42,7 +42,7 @@ impl Screen<'_> {
         let believes = match blind.kept.frames {
             0 => "that it dropped every frame; they refer to each other".to_owned(),
             frames => format!(
-                "a cache of {}: {} of its budget of {}, nothing to evict",
+                "{} in a cache, {} of {}: nothing to evict",
                 counted(frames, "frame", "frames"),
                 unsigned_size(blind.kept.visible_bytes),
                 unsigned_size(blind.kept.budget_bytes)
@@ -315,11 +315,11 @@ mod tests {
     fn it_says_what_was_measured() {
         let text = draw(&demo(), Style::PLAIN);
         for words in [
-            "a cache of 400 frames: 16 KiB of its budget of 1.0 MiB, nothing to evict",
-            "1.3 GiB at its peak, 335,544 times what Rust sees",
+            "400 frames in a cache, 16 KiB of 1.0 MiB: nothing to evict",
+            "1.2 GiB at its peak, 335,544 times what Rust sees",
             "95.0 %",
             "by library  libiocontext.so 1.2 GiB, libc.so.6 64 MiB",
-            "by scope    decode 1.3 GiB",
+            "by scope    decode 1.2 GiB",
             "80 MiB would have done",
         ] {
             assert!(text.contains(words), "`{words}` is not in\n{text}");
@@ -335,7 +335,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        assert_eq!(row("blind"), "blind 400 2.00 s 200 1.3 GiB 3.9 KiB 1.0 GiB");
+        assert_eq!(row("blind"), "blind 400 2.00 s 200 1.2 GiB 3.9 KiB 1.0 GiB");
         assert_eq!(
             row("manual"),
             "manual 400 2.00 s 200 80 MiB 3.9 KiB 1.0 GiB"
