@@ -47,6 +47,8 @@ pub mod analysis;
 pub mod cli;
 mod core;
 mod counts;
+#[cfg(feature = "criterion")]
+pub mod criterion;
 mod error;
 mod ledger;
 mod measure;
