@@ -1,11 +1,15 @@
 //! How long a report of a large tree takes: 5,000 call sites in 200 processes,
 //! each process with an owner at every site.
 
+mod common;
+
 use std::hint::black_box;
 use std::io;
-use std::time::Instant;
+use std::time::Duration;
 
+use criterion::{Criterion, criterion_group};
 use heapledger::analysis::Report;
+use heapledger::criterion::BenchBooks;
 use heapledger::recording::Recording;
 use heapledger::recording::model::{
     Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Start, Thread, TimelinePoint,
@@ -13,44 +17,40 @@ use heapledger::recording::model::{
 use heapledger::report::{Style, json, text};
 use heapledger::{Counts, Side};
 
+#[global_allocator]
+static ALLOC: heapledger::Alloc = heapledger::Alloc::system();
+
 const SITES: u32 = 5_000;
 const PROCESSES: u32 = 200;
-const ROUNDS: usize = 5;
 
-fn main() {
+fn report(criterion: &mut Criterion) {
     let recording = recording();
-    println!("report of {SITES} sites in {PROCESSES} processes, ms, median of {ROUNDS}");
-    let analysis = median_ms(|| drop(black_box(Report::new(&recording))));
-    let report = Report::new(&recording);
-    let as_text = median_ms(|| text::write(&report, None, Style::PLAIN, &mut io::sink()).unwrap());
-    let mut bytes = 0;
-    let as_json = median_ms(|| {
+    let mut group = criterion.benchmark_group("report");
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(6));
+    group.bench_books("analysis", || Report::new(&recording));
+    group.bench_books("analysis and text", || {
         let mut out = Counter(0);
-        json::write(&report, &mut out).unwrap();
-        bytes = out.0;
+        text::write(&Report::new(&recording), None, Style::PLAIN, &mut out).map(|()| out.0)
     });
-    println!("  analysis         {analysis:7.1}");
-    println!(
-        "  text             {as_text:7.1}   with analysis {:7.1}",
-        analysis + as_text
-    );
-    println!(
-        "  json ({} MB)    {as_json:7.1}   with analysis {:7.1}",
-        bytes / 1_000_000,
-        analysis + as_json
-    );
+    group.bench_books("analysis and json", || {
+        let mut out = Counter(0);
+        json::write(&Report::new(&recording), &mut out).map(|()| out.0)
+    });
+    group.finish();
 }
 
-fn median_ms(mut work: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[ROUNDS / 2]
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = report
+}
+
+fn main() {
+    common::see_both_sides();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
 }
 
 struct Counter(usize);

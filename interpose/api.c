@@ -89,6 +89,33 @@ void hl_do_thread_totals(hl_totals *totals)
         hl_slot_totals(own, totals);
 }
 
+/* ---- peaks of a piece of work ---- */
+
+/* Exchanges this thread's watch with another one: so watches nest, and what one has seen comes out. */
+void hl_do_watch(hl_watch *watch)
+{
+    hl_private *own = hl_thread();
+    if (!own)
+        return; /* books to the shared slot: measures nothing */
+    hl_watch before = own->watch;
+    own->watch = *watch;
+    *watch = before;
+    if (own->watch.on)
+        hl_me.fast = &hl_nobody;
+    hl_fast_again();
+}
+
+/* The process's highest live bytes as published, since the last call that began anew with what is live. */
+void hl_do_process_peaks(int64_t *peaks, uint32_t anew)
+{
+    hl_thread();
+    hl_quantum_here(); /* what this thread has not told yet */
+    if (anew)
+        hl_window_begin();
+    for (uint32_t side = 0; side <= HL_SIDES; side++)
+        peaks[side] = __atomic_load_n(&hl.window_peak[side], __ATOMIC_RELAXED);
+}
+
 /* ---- scopes ---- */
 
 uint32_t hl_do_scope_id(const char *name, size_t bytes)

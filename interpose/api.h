@@ -8,7 +8,7 @@
 #include "core.h"
 #include "heapledger.h"
 
-#define HL_CORE_ABI 1u
+#define HL_CORE_ABI 2u
 
 /*
  * `site` is a return address: the call site that the caller stands for.
@@ -39,7 +39,9 @@
     X(scope_enter, (uint32_t scope), (scope))                                                                  \
     X(scope_leave, (void), ())                                                                                 \
     X(charge, (const char *what, size_t bytes, uint32_t freed), (what, bytes, freed))                          \
-    X(thread_totals, (hl_totals * totals), (totals))
+    X(thread_totals, (hl_totals * totals), (totals))                                                           \
+    X(watch, (hl_watch * watch), (watch))                                                                      \
+    X(process_peaks, (int64_t * peaks, uint32_t anew), (peaks, anew))
 
 /* The malloc family with the call site given: for hooks that stand down. */
 #define HL_HOOK_FUNCTIONS(X)                                                                                   \

@@ -58,6 +58,19 @@ static void unbook_shared(uint32_t owner, uint64_t bytes, uint32_t side)
     spend_shared(&hl.shared->hot.freed[HL_TAG_SIDE(tag)], bytes);
 }
 
+/* ---- a watched thread ---- */
+
+/* A handler that comes between may raise a peak too, so each is looked at again after it was set. */
+static void follow(hl_watch *watch, uint32_t side, int64_t bytes)
+{
+    hl_bump((uint64_t *)&watch->live[side], (uint64_t)bytes);
+    while (watch->live[side] > watch->peak[side])
+        watch->peak[side] = watch->live[side];
+    int64_t *all = &watch->peak[HL_SIDES];
+    while (watch->live[HL_SIDE_C] + watch->live[HL_SIDE_RUST] > *all)
+        *all = watch->live[HL_SIDE_C] + watch->live[HL_SIDE_RUST];
+}
+
 /* ---- a thread's slot ---- */
 
 static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint64_t requested, bool is_realloc)
@@ -72,6 +85,8 @@ static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint
     hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
     if (requested > slot->hot.longest[side])
         hl_longest_set(own, side, requested);
+    if (HL_UNLIKELY(own->watch.on))
+        follow(&own->watch, side, (int64_t)bytes);
     if (hl_spend(&slot->hot.allocated[side], bytes))
         hl_quantum(slot);
 }
@@ -83,6 +98,8 @@ static void unbook_record(hl_private *own, hl_record *record, uint64_t bytes, ui
     hl_bump(&record->freed_blocks, 1);
     if (HL_KEY_SIDE(record->key) != side)
         hl_bump(&slot->crossed_frees, 1);
+    if (HL_UNLIKELY(own->watch.on))
+        follow(&own->watch, HL_KEY_SIDE(record->key), -(int64_t)bytes);
     if (hl_spend(&slot->hot.freed[HL_KEY_SIDE(record->key)], bytes))
         hl_quantum(slot);
 }
@@ -263,12 +280,25 @@ void hl_quantum(hl_slot *slot)
         else
             live = __atomic_load_n(&header->live[side], __ATOMIC_RELAXED);
         raise(&header->peak[side], live);
+        raise(&hl.window_peak[side], live);
         all += live;
     }
+    raise(&hl.window_peak[HL_SIDES], all);
     if (!raise(&header->peak[HL_SIDES], all))
         return;
     header->peak_mono_ns = mono_ns();
     int64_t captured = header->peak_capture ? header->captured_live[header->peak_capture - 1] : 0;
     if (all > captured + captured / 8)
         capture_peak(slot == hl.shared ? header->first_slot : hl_me.own ? hl_me.own->slot_page : 1);
+}
+
+void hl_window_begin(void)
+{
+    int64_t all = 0;
+    for (uint32_t side = 0; side < HL_SIDES; side++) {
+        int64_t live = __atomic_load_n(&hl.header->live[side], __ATOMIC_RELAXED);
+        __atomic_store_n(&hl.window_peak[side], live, __ATOMIC_RELAXED);
+        all += live;
+    }
+    __atomic_store_n(&hl.window_peak[HL_SIDES], all, __ATOMIC_RELAXED);
 }

@@ -162,6 +162,16 @@ void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t
 #define HL_CACHE_RECORDS 512u
 #define HL_SCOPE_DEPTH 120u
 
+/*
+ * What a thread has come to hold since somebody began to watch it: exact, since
+ * a watched thread books the slow way. All in 64 bits: the crate mirrors it.
+ */
+typedef struct hl_watch {
+    int64_t on;
+    int64_t live[HL_SIDES];
+    int64_t peak[HL_SIDES + 1]; /* c, rust, all; never below 0 */
+} hl_watch;
+
 /* What a slot's thread keeps for itself, outside the ledger. Stays with the slot. */
 typedef struct hl_private {
     /* The kernel hands a forked child zeros here, which send it the slow way. */
@@ -174,12 +184,13 @@ typedef struct hl_private {
     /* From here on it gets its copy. */
     struct hl_private *next;             /* all of them; grows at the front, release */
     hl_slot *slot;
+    hl_watch watch;
     hl_record *records[HL_RECORD_PAGES]; /* slot->record_pages as addresses */
     uint32_t slot_page;
     uint32_t scope;                  /* current scope */
     uint32_t scope_depth;            /* counts pushes past HL_SCOPE_DEPTH too */
     uint32_t scopes[HL_SCOPE_DEPTH]; /* those to go back to */
-    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - 32 + 4]; /* see hl_hot for why the next lie where they do */
+    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - sizeof(hl_watch) - 32 + 4]; /* see hl_hot for why the next lie where they do */
     uint64_t usual[HL_SIDES];        /* at most the longest request of each side so far, and below HL_LINEAR_SIZES */
     uint64_t key_bits[HL_SIDES];     /* HL_KEY(0, tag) of each side in the current scope */
 } hl_private;
@@ -200,6 +211,13 @@ typedef struct hl_self {
 } hl_self;
 
 extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));
+
+/* Sends this thread the fast way, unless there is a reason for the slow one. */
+HL_INLINE void hl_fast_again(void)
+{
+    if (hl_me.own && !hl_me.inside && HL_LIKELY(!hl_me.own->watch.on))
+        hl_me.fast = hl_me.own;
+}
 
 /* Has no record of anything, so that a thread without a slot needs no test. Never written. */
 extern hl_private hl_nobody;
@@ -254,6 +272,7 @@ typedef struct hl_process {
     uint32_t max_slots;
     bool proven_glibc;
     bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
+    int64_t window_peak[HL_SIDES + 1]; /* highest published live bytes since hl_window_begin: c, rust, all */
     char directory[256]; /* "" = keep the ledger in anonymous memory */
 } hl_process;
 extern hl_process hl;
@@ -304,6 +323,7 @@ HL_COLD void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side);
 HL_COLD void hl_foreign_free(void);
 HL_COLD void hl_quantum(hl_slot *slot);
 HL_COLD void hl_charge_slow(uint32_t owner, uint64_t bytes, bool freed);
+void hl_window_begin(void); /* peaks of the process are noted anew */
 
 /* ---- fork.c ---- */
 bool hl_fork_child(void);

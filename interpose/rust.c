@@ -240,8 +240,8 @@ void hl_do_inner_enter(void)
 
 void hl_do_inner_leave(void)
 {
-    if (--hl_me.inside == 0 && hl_me.own)
-        hl_me.fast = hl_me.own;
+    hl_me.inside--;
+    hl_fast_again();
 }
 
 /* ---- entries, for the crate: the call site is the caller's ---- */

@@ -73,6 +73,7 @@ static void take_over(hl_private *own)
 {
     hl_slot_totals(own, own->slot->ended);
     own->slot->generation++;
+    own->watch.on = 0;
     hl_scope_set(own, 0);
     own->scope_depth = 0;
 }
@@ -164,8 +165,7 @@ hl_private *hl_thread(void)
     }
     hl_me.own = own;
     hl_me.slot = own->slot;
-    if (!hl_me.inside)
-        hl_me.fast = own;
+    hl_fast_again();
     return own;
 }
 

@@ -5,6 +5,9 @@
 
 use std::alloc::Layout;
 
+#[cfg(feature = "criterion")]
+pub(crate) mod work;
+
 #[cfg(heapledger_core)]
 pub(crate) use linked::*;
 

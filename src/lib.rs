@@ -51,6 +51,8 @@ mod counts;
 mod demo;
 #[cfg(all(feature = "cli", heapledger_core))]
 mod embedded;
+#[cfg(feature = "criterion")]
+pub mod criterion;
 mod error;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub mod iocontext;
