@@ -47,12 +47,12 @@ pub mod analysis;
 pub mod cli;
 mod core;
 mod counts;
+#[cfg(feature = "criterion")]
+pub mod criterion;
 #[cfg(all(feature = "cli", heapledger_core))]
 mod demo;
 #[cfg(all(feature = "cli", heapledger_core))]
 mod embedded;
-#[cfg(feature = "criterion")]
-pub mod criterion;
 mod error;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub mod iocontext;
