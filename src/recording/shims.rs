@@ -5,8 +5,11 @@
 //! address is that of the shim's caller, and the call has to be looked at.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 
-use object::{Object, ObjectSegment, ObjectSymbol, RelocationTarget};
+use memchr::memmem;
+use object::read::elf::{ElfFile64, SectionHeader, Sym};
+use object::{File, Object, ObjectSegment, ReadRef, RelocationTarget};
 
 use super::model::Site;
 
@@ -19,12 +22,24 @@ struct Shims {
     slots: HashSet<u64>,
 }
 
+/// One of these is part of every name that [`is_shim`] accepts.
+const PARTS_OF_NAMES: [&str; 5] = [
+    "__rust_",
+    "__rdl_",
+    "__rg_",
+    "std::sys::alloc",
+    "3std3sys5alloc",
+];
+
 /// Marks the sites whose call goes to one of Rust's shims.
-pub(super) fn mark_shims<'data>(elf: &impl Object<'data>, sites: &mut [Site], indices: &[usize]) {
-    let symbols = elf
-        .symbols()
-        .filter(|symbol| symbol.name().is_ok_and(is_shim));
-    let addresses: HashSet<u64> = symbols.map(|symbol| symbol.address()).collect();
+pub(super) fn mark_shims<'data, R: ReadRef<'data>>(
+    elf: &File<'data, R>,
+    sites: &mut [Site],
+    indices: &[usize],
+) {
+    // Programs of 32 bits keep no ledger.
+    let File::Elf64(elf) = elf else { return };
+    let addresses = shim_addresses(elf).unwrap_or_default();
     if addresses.is_empty() {
         return;
     }
@@ -48,6 +63,33 @@ pub(super) fn mark_shims<'data>(elf: &impl Object<'data>, sites: &mut [Site], in
             _ => false,
         };
     }
+}
+
+/// Gives where the symbols say that shims are. All names are read at once: one by
+/// one each would cost two system calls, and most files have no shim at all.
+fn shim_addresses<'data, R: ReadRef<'data>>(
+    elf: &ElfFile64<'data, object::Endianness, R>,
+) -> Option<HashSet<u64>> {
+    let endian = elf.endian();
+    let symbols = elf.elf_symbol_table();
+    let names = elf
+        .elf_section_table()
+        .section(symbols.string_section())
+        .ok()?
+        .data(endian, elf.data())
+        .ok()?;
+    let has = |part: &str| memmem::find(names, part.as_bytes()).is_some();
+    if !PARTS_OF_NAMES.into_iter().any(has) {
+        return None;
+    }
+    let name = |offset: u32| {
+        let name = CStr::from_bytes_until_nul(names.get(offset as usize..)?).ok()?;
+        name.to_str().ok()
+    };
+    let shims = symbols
+        .iter()
+        .filter(|symbol| name(symbol.st_name(endian)).is_some_and(is_shim));
+    Some(shims.map(|symbol| symbol.st_value(endian)).collect())
 }
 
 impl Shims {
@@ -167,6 +209,8 @@ mod tests {
             "std::sys::alloc::unix::<impl core::alloc::global::GlobalAlloc for std::alloc::System>::alloc",
         ] {
             assert!(is_shim(name), "{name}");
+            let parts = PARTS_OF_NAMES;
+            assert!(parts.iter().any(|part| name.contains(part)), "{name}");
         }
     }
 
