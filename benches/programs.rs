@@ -1,12 +1,13 @@
 //! What the ledger costs real programs: wall and user time, preloaded and
-//! under `heapledger run`, against bare; and how long `run` takes to start one.
+//! under `heapledger run`, against bare; how long `run` goes on after a program
+//! has ended, and how long it takes to start one.
 
 mod common;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fs, mem};
 
 use common::{
@@ -33,7 +34,8 @@ fn main() {
         "{:30}{:>9}{:>14}{:>8}{:>12}{:>8}{:>9}  met",
         "", "bare s", "preload wall", "user", "run wall", "user", "target"
     );
-    for program in programs() {
+    let programs = programs();
+    for program in &programs {
         let [bare, preload] = [
             Variant::bare(),
             Variant::ledger("preload", library.clone(), &ledgers),
@@ -60,6 +62,17 @@ fn main() {
             wall.ratio(2),
             user.ratio(2),
             verdict(wall.ratio(2), WALL_TARGET)
+        );
+    }
+    println!();
+    for program in &programs {
+        let after = Rounds::run(rounds(ROUNDS), 1, |_| {
+            after_the_end(recorded(&program.words[0]).args(&program.words[1..])) * 1e3
+        });
+        println!(
+            "run goes on after {:30}{:>7.1} ms",
+            program.name,
+            after.median(0)
         );
     }
     let start = Rounds::run(rounds(41), 2, |which| {
@@ -109,6 +122,37 @@ fn measure(command: &mut Command) -> Times {
         wall,
         user: children_user() - before,
     }
+}
+
+/// Measures from the end of the program that `run` started to that of `run`.
+fn after_the_end(run: &mut Command) -> f64 {
+    let mut run = run.stdout(Stdio::null()).spawn().expect("run starts");
+    let children = format!("/proc/{0}/task/{0}/children", run.id());
+    let program: libc::pid_t = loop {
+        let children = fs::read_to_string(&children).expect("run goes on");
+        match children.split_whitespace().next() {
+            Some(pid) => break pid.parse().expect("a number"),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    // SAFETY: the call takes two integers and gives a descriptor or -1.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, program, 0) } as libc::c_int;
+    assert!(pidfd >= 0, "the program ended at once");
+    let mut poll = libc::pollfd {
+        fd: pidfd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry is given, and it outlives the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, -1) };
+    let end = Instant::now();
+    assert_eq!(ready, 1);
+    let status = run.wait().expect("run ends");
+    let after = end.elapsed().as_secs_f64();
+    // SAFETY: the descriptor is ours, and nobody uses it any more.
+    unsafe { libc::close(pidfd) };
+    assert!(status.success(), "{status}");
+    after
 }
 
 fn children_user() -> f64 {

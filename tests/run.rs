@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use heapledger::recording::Recording;
-use heapledger::recording::model::{Outcome, Process};
+use heapledger::recording::model::{Outcome, Process, Site};
 
 struct Home(tempfile::TempDir);
 
@@ -104,6 +104,26 @@ fn what_a_killed_program_held_is_exact_and_named() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn early_and_late_call_sites_have_their_names() {
+    let home = Home::new();
+    let source = "#include <stdlib.h>\n#include <unistd.h>\n\
+        __attribute__((noinline)) void *early(void) { void *p = malloc(1000); return p; }\n\
+        __attribute__((noinline)) void *late(void) { void *p = malloc(3000); return p; }\n\
+        int main(void) { early(); usleep(500000); late(); return 0; }\n";
+    let program = home.compile("twice", source, &[]);
+    // Half a second is enough for the first to be named while it runs; if not, it is at the end.
+    assert!(home.run(&[program.to_str().unwrap()]).status.success());
+    let recording = home.recording();
+    for (symbol, line) in [("early", 3), ("late", 4)] {
+        let is_it = |site: &&Site| site.symbol.as_deref() == Some(symbol);
+        let site = recording.sites.iter().find(is_it);
+        let site = site.unwrap_or_else(|| panic!("{symbol}: {:?}", recording.sites));
+        assert!(site.file.as_ref().unwrap().ends_with("twice.c"), "{site:?}");
+        assert_eq!(site.line, Some(line));
+    }
 }
 
 #[test]

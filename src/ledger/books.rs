@@ -146,6 +146,25 @@ impl Books {
     /// # Errors
     /// [`Error::NotALedger`] and [`Error::Layout`].
     pub(crate) fn read(pages: &dyn Pages) -> Result<Books> {
+        let mut books = Books::read_owners(pages)?;
+        let header = books.header;
+        // A page belongs to one slot: who claims more than there are is not worth the time.
+        let mut pages_left = layout::MAX_PAGES as usize;
+        walk_slots(&header, |page| {
+            let slot: Slot = read(pages, page_reference(page))?;
+            let claimed = slot.record_pages.iter().filter(|&&page| page != 0).count();
+            pages_left = pages_left.checked_sub(claimed)?;
+            books.add_slot(pages, &slot);
+            Some(slot.next)
+        });
+        Ok(books)
+    }
+
+    /// Reads who the owners are, and nothing of what they hold.
+    ///
+    /// # Errors
+    /// [`Error::NotALedger`] and [`Error::Layout`].
+    pub(crate) fn read_owners(pages: &dyn Pages) -> Result<Books> {
         let header = read_header(pages)?;
         let mut books = Books {
             exe: read_text(pages, header.exe).unwrap_or_default(),
@@ -160,15 +179,6 @@ impl Books {
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);
-        // A page belongs to one slot: who claims more than there are is not worth the time.
-        let mut pages_left = layout::MAX_PAGES as usize;
-        walk_slots(&header, |page| {
-            let slot: Slot = read(pages, page_reference(page))?;
-            let claimed = slot.record_pages.iter().filter(|&&page| page != 0).count();
-            pages_left = pages_left.checked_sub(claimed)?;
-            books.add_slot(pages, &slot);
-            Some(slot.next)
-        });
         Ok(books)
     }
 

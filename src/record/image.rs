@@ -72,6 +72,14 @@ impl Image {
         matches!(self.books, BooksOf::Ledger { .. })
     }
 
+    /// Gives the ledger, if it has one.
+    pub(super) fn ledger(&self) -> Option<&File> {
+        match &self.books {
+            BooksOf::Ledger { file, .. } => Some(file),
+            BooksOf::Nobody(_) => None,
+        }
+    }
+
     /// Gives the moment of the next reading, if there is to be one.
     pub(super) fn next_reading(&self) -> Option<Instant> {
         self.is_tracked().then(|| self.timeline.next())

@@ -10,6 +10,7 @@ mod inherited;
 pub(crate) mod inspect;
 mod launch;
 mod lives;
+mod namer;
 mod output;
 mod proc;
 mod signals;
@@ -242,6 +243,9 @@ impl Session {
                 "{} was not tracked: {NO_LEDGER}",
                 self.start.command[0]
             ));
+        }
+        for (module, named) in ended.named {
+            desk.tables.adopt_names(&module, named);
         }
         symbols::resolve(&desk.tables.modules, &mut desk.tables.sites);
         desk.end();

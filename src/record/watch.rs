@@ -18,6 +18,7 @@ use super::arrivals::{Arrival, open_complete};
 use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
 use super::lives::Lives;
+use super::namer::{Named, Namer};
 use super::signals::Signals;
 use super::spotter::Spotter;
 use super::strangers::{self, Strangers};
@@ -59,6 +60,8 @@ pub(super) struct Ended {
     pub tree_peak: [i64; 3],
     /// The program itself never kept a ledger, though nothing spoke against it.
     pub handshake_failed: bool,
+    /// Call sites that already have their names.
+    pub named: Vec<Named>,
 }
 
 pub(super) struct Watch<'a> {
@@ -77,6 +80,7 @@ pub(super) struct Watch<'a> {
     next_key: u64,
     strangers: Strangers,
     next_reading: Instant,
+    namer: Namer,
     tree_peak: [i64; 3],
     root_was_seen: bool,
 }
@@ -127,6 +131,7 @@ impl<'a> Watch<'a> {
             next_key: FIRST_IMAGE,
             strangers,
             next_reading: Instant::now(),
+            namer: Namer::new(Instant::now()),
             tree_peak: [0; 3],
             root_was_seen: false,
         })
@@ -379,6 +384,8 @@ impl<'a> Watch<'a> {
             *peak = (*peak).max(now);
         }
         self.next_reading = next.max(Instant::now() + now.elapsed() * COST_DIVISOR);
+        self.namer
+            .look(now, self.images.values().filter_map(Image::ledger));
         gone.into_iter().for_each(|key| self.note_end(key));
     }
 
@@ -460,6 +467,7 @@ impl<'a> Watch<'a> {
             status,
             tree_peak: self.tree_peak,
             handshake_failed,
+            named: self.namer.finish(),
         }
     }
 

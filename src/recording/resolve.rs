@@ -97,6 +97,29 @@ impl Tables {
         process
     }
 
+    /// Takes the call sites of a ledger into the tables, without its figures.
+    pub(crate) fn note_sites(&mut self, books: &Books) {
+        for owner in books.owners.iter().flatten() {
+            self.site(books, owner);
+        }
+    }
+
+    /// Takes over what is known of a module's call sites, for those that stand in the tables.
+    pub(crate) fn adopt_names(&mut self, module: &Module, named: Vec<Site>) {
+        let Some(&module) = self.module_index.get(module) else {
+            return;
+        };
+        for site in named {
+            let key = Key::Code(Some(module), site.offset);
+            if let Some(&index) = self.site_index.get(&key) {
+                self.sites[index as usize] = Site {
+                    module: Some(module),
+                    ..site
+                };
+            }
+        }
+    }
+
     /// Gives the site that stands for owners which have no row of their own.
     pub(crate) fn overflow_site(&mut self) -> u32 {
         self.intern(Key::Overflow)

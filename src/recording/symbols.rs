@@ -35,11 +35,12 @@ const SYSTEM_DIRECTORIES: [&str; 9] = [
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Gives every site what its module's symbols and line tables know of it.
+/// Gives every site that has no name yet what its module's symbols and line
+/// tables know of it.
 pub(crate) fn resolve(modules: &[Module], sites: &mut [Site]) {
     let mut by_module: HashMap<u32, Vec<usize>> = HashMap::new();
     for (index, site) in sites.iter().enumerate() {
-        if let Some(module) = site.module {
+        if let Some(module) = site.module.filter(|_| site.symbol.is_none()) {
             by_module.entry(module).or_default().push(index);
         }
     }
@@ -54,8 +55,7 @@ pub(crate) fn resolve(modules: &[Module], sites: &mut [Site]) {
             bar.set_position(done as u64);
         }
         if let Some(module) = modules.get(module as usize) {
-            // A damaged object file must not cost the recording.
-            let _ = catch_unwind(AssertUnwindSafe(|| resolve_module(module, sites, indices)));
+            resolve_indices(module, sites, indices);
         }
     }
     if let Some(bar) = progress {
@@ -63,7 +63,18 @@ pub(crate) fn resolve(modules: &[Module], sites: &mut [Site]) {
     }
 }
 
-fn resolve_module(module: &Module, sites: &mut [Site], indices: &[usize]) -> Option<()> {
+/// Gives sites of one module their names, and shows nobody how far it got.
+pub(crate) fn resolve_module(module: &Module, sites: &mut [Site]) {
+    let indices: Vec<usize> = (0..sites.len()).collect();
+    resolve_indices(module, sites, &indices);
+}
+
+fn resolve_indices(module: &Module, sites: &mut [Site], indices: &[usize]) {
+    // A damaged object file must not cost the recording.
+    let _ = catch_unwind(AssertUnwindSafe(|| read_names(module, sites, indices)));
+}
+
+fn read_names(module: &Module, sites: &mut [Site], indices: &[usize]) -> Option<()> {
     let path = Path::new(&module.path);
     let cache = ReadCache::new(open_regular(path)?);
     let elf = object::File::parse(&cache).ok()?;
