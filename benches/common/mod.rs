@@ -53,11 +53,14 @@ pub fn workshop() -> PathBuf {
     directory
 }
 
-/// Builds `benches/programs/NAME.c` into a program or, if `name` says so, a library.
+/// Builds `benches/programs/NAME.c` into a program or, if `output` has a suffix, a library.
 pub fn build(name: &str, output: &str) -> PathBuf {
+    // The package may be one inside benches/.
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("benches/programs")
-        .join(format!("{name}.c"));
+        .ancestors()
+        .map(|package| package.join("benches/programs").join(format!("{name}.c")))
+        .find(|source| source.is_file())
+        .unwrap_or_else(|| panic!("benches/programs/{name}.c is missing"));
     let output = workshop().join(output);
     let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
     cc.args(["-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-fno-builtin"]);

@@ -1,5 +1,5 @@
 /*
- * One workload of malloc and free in slices of about a millisecond, each timed
+ * One workload of malloc and free in slices of at most a millisecond, each timed
  * by itself: the shortest slice is what the code costs, whatever else the
  * machine does meanwhile.
  *
@@ -8,6 +8,12 @@
  *   pair    malloc(64), free
  *   window  random replacement among 10,000 blocks of 16 to 1,016 bytes
  *   cross   blocks of 64 bytes, each freed by the other thread (two threads)
+ *
+ * Two threads have a processor each and begin each slice together, and only
+ * slices in which both ran from beginning to end count: otherwise what threads
+ * cost each other would depend on what else the machine does. For enough of
+ * them they go on up to four times as long; where there are none at all, all
+ * slices count.
  *
  * Prints the shortest and the median slice of all threads, in nanoseconds per
  * malloc and free.
@@ -19,13 +25,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #define WINDOW 10000
 #define BATCH 1000
-#define MAX_SLICES 4096
+#define EXCHANGES 1
+#define SPINS 10000
+#define MAX_SLICES 65536
+#define ENOUGH 20
 
-static pthread_barrier_t start;
+static unsigned threads;
 static double milliseconds;
 
 typedef struct worker {
@@ -34,6 +44,7 @@ typedef struct worker {
     unsigned number;
     unsigned slices;
     double cost[MAX_SLICES];
+    unsigned char undisturbed[MAX_SLICES];
 } worker;
 
 static double now(void)
@@ -41,6 +52,14 @@ static double now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+/* How often this thread had to leave its processor to others. */
+static long preemptions(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_THREAD, &used);
+    return used.ru_nivcsw;
 }
 
 static uint64_t next_random(uint64_t *state)
@@ -56,9 +75,9 @@ static uint64_t next_random(uint64_t *state)
 static double pairs(worker *self, unsigned *operations)
 {
     (void)self;
-    *operations = 40000;
+    unsigned pairs = *operations = threads == 1 ? 40000 : 1000;
     double begin = now();
-    for (unsigned i = 0; i < 40000; i++) {
+    for (unsigned i = 0; i < pairs; i++) {
         void *volatile block = malloc(64);
         free(block);
     }
@@ -69,9 +88,9 @@ static _Thread_local void *window[WINDOW];
 
 static double replacements(worker *self, unsigned *operations)
 {
-    *operations = 8000;
+    unsigned replacements = *operations = threads == 1 ? 8000 : 200;
     double begin = now();
-    for (unsigned i = 0; i < 8000; i++) {
+    for (unsigned i = 0; i < replacements; i++) {
         uint64_t random = next_random(&self->random);
         void **place = &window[(random >> 32) % WINDOW];
         free(*place);
@@ -85,19 +104,22 @@ static double replacements(worker *self, unsigned *operations)
 static void *batches[2][BATCH];
 static atomic_uint arrived;
 
-/* Both threads pass together; what they wait here is in no slice. */
+/* Two threads pass together; what they wait here is in no slice. */
 static void meet(void)
 {
+    if (threads == 1)
+        return;
     unsigned target = (atomic_fetch_add(&arrived, 1) / 2 + 1) * 2;
-    while ((int)(atomic_load(&arrived) - target) < 0)
-        sched_yield();
+    for (unsigned turns = 1; (int)(atomic_load(&arrived) - target) < 0; turns++)
+        if (turns % SPINS == 0)
+            sched_yield(); /* both may be on one processor */
 }
 
 static double exchanges(worker *self, unsigned *operations)
 {
     double spent = 0;
-    *operations = 20 * BATCH;
-    for (unsigned round = 0; round < 20; round++) {
+    *operations = EXCHANGES * BATCH;
+    for (unsigned round = 0; round < EXCHANGES; round++) {
         double begin = now();
         for (unsigned i = 0; i < BATCH; i++)
             batches[self->number][i] = malloc(64);
@@ -114,23 +136,79 @@ static double exchanges(worker *self, unsigned *operations)
 
 static double (*slice)(worker *, unsigned *);
 
+/* How many slices there are; the first worker says it before the last one. */
+static atomic_uint last = MAX_SLICES;
+
+/* Two threads on one processor would never run together. */
+static void go_to_own_processor(unsigned number)
+{
+    cpu_set_t allowed, own;
+    if (threads == 1 || sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) < 2)
+        return;
+    int processor = -1;
+    for (unsigned i = 0; i <= number; i++)
+        do
+            processor++;
+        while (!CPU_ISSET(processor, &allowed));
+    CPU_ZERO(&own);
+    CPU_SET(processor, &own);
+    sched_setaffinity(0, sizeof own, &own);
+}
+
+static worker workers[2];
+
+/* Whether no thread was preempted during a slice. */
+static int is_undisturbed(unsigned number)
+{
+    return workers[0].undisturbed[number] && (threads == 1 || workers[1].undisturbed[number]);
+}
+
+/* The other thread's last slice may not have ended, so it is not looked at. */
+static int is_last(worker *self, double spent)
+{
+    double limit = milliseconds * 1e6;
+    if (spent < limit)
+        return 0;
+    unsigned undisturbed = 0;
+    for (unsigned i = 0; i + 1 < self->slices && undisturbed < ENOUGH; i++)
+        undisturbed += (unsigned)is_undisturbed(i);
+    return threads == 1 || undisturbed == ENOUGH || spent >= 4 * limit;
+}
+
 static void *work(void *argument)
 {
     worker *self = argument;
+    go_to_own_processor(self->number);
     for (unsigned i = 0; slice == replacements && i < WINDOW; i++)
         window[i] = malloc(16 + next_random(&self->random) % 1001);
     unsigned operations;
     for (unsigned warm = 0; warm < 3; warm++)
         slice(self, &operations);
-    pthread_barrier_wait(&start);
-    /* Whoever frees each other's blocks has to stop at the same slice. */
-    unsigned slices = slice == exchanges ? (unsigned)milliseconds / 2 : MAX_SLICES;
-    double end = now() + milliseconds * 1e6;
-    while (self->slices < slices && self->slices < MAX_SLICES && (slice == exchanges || now() < end)) {
-        double spent = slice(self, &operations);
-        self->cost[self->slices++] = spent / operations;
+    double begin = now();
+    long before = preemptions();
+    while (self->slices < atomic_load(&last)) {
+        if (self->number == 0 && is_last(self, now() - begin))
+            atomic_store(&last, self->slices + 1);
+        meet();
+        self->cost[self->slices] = slice(self, &operations) / operations;
+        long after = preemptions();
+        self->undisturbed[self->slices++] = after == before;
+        before = after;
     }
     return NULL;
+}
+
+/* Takes out the slices in which a worker was preempted. */
+static void keep_undisturbed(void)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < workers[0].slices; i++)
+        if (is_undisturbed(i)) {
+            workers[0].cost[kept] = workers[0].cost[i];
+            workers[1].cost[kept++] = workers[1].cost[i];
+        }
+    if (kept)
+        workers[0].slices = workers[1].slices = kept;
 }
 
 static int by_cost(const void *one, const void *other)
@@ -141,15 +219,13 @@ static int by_cost(const void *one, const void *other)
 
 int main(int count, char **words)
 {
-    unsigned threads = count > 2 ? (unsigned)atoi(words[2]) : 1;
+    threads = count > 2 ? (unsigned)atoi(words[2]) : 1;
     if (count != 4 || threads < 1 || threads > 2)
         return 2;
     slice = strcmp(words[1], "pair") == 0 ? pairs : strcmp(words[1], "window") == 0 ? replacements : exchanges;
     milliseconds = atof(words[3]);
     if (slice == exchanges)
         threads = 2;
-    static worker workers[2];
-    pthread_barrier_init(&start, NULL, threads);
     for (unsigned i = 0; i < threads; i++) {
         workers[i].number = i;
         workers[i].random = 88172645463325252u + i;
@@ -160,6 +236,8 @@ int main(int count, char **words)
     }
     for (unsigned i = 0; i + 1 < threads; i++)
         pthread_join(workers[i].thread, NULL);
+    if (threads == 2)
+        keep_undisturbed();
     static double all[2 * MAX_SLICES];
     unsigned slices = 0;
     double shortest = 0;
