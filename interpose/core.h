@@ -414,6 +414,14 @@ enum {
     HL_QUANTUM_UP = 2, /* booked; hl_quantum is due */
 };
 
+/* What was asked for, as readers want it. */
+HL_INLINE uint64_t hl_requested(const hl_record *record)
+{
+    const uint64_t *counter =
+        HL_KEY_SIDE(record->key) == HL_SIDE_RUST ? &record->allocated_bytes : &record->requested_bytes;
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
 HL_INLINE void hl_longest_set(hl_private *own, uint32_t side, uint64_t requested)
 {
     own->slot->hot.longest[side] = requested;
@@ -435,7 +443,8 @@ HL_INLINE int hl_book(uintptr_t leaf, unsigned shift, void *block, uint64_t byte
     hl_slot *slot = hl_me.slot;
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
-    hl_bump(&record->requested_bytes, requested);
+    if (side == HL_SIDE_C)
+        hl_bump(&record->requested_bytes, requested);
     *hl_leaf_entry(leaf, block, shift) = hl_entry_make(record->owner, block, shift);
     if (HL_LIKELY(requested <= own->usual[side])) {
         hl_bump(&slot->sizes[side][requested >> HL_LINEAR_SHIFT], 1);

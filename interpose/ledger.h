@@ -29,7 +29,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 1u
+#define HL_LAYOUT 2u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -120,7 +120,7 @@ typedef struct hl_text {
 typedef struct hl_record {
     uint64_t allocated_bytes;
     uint64_t allocated_blocks;
-    uint64_t requested_bytes;
+    uint64_t requested_bytes; /* of side c; what side rust asks for is what it is given: allocated_bytes */
     uint64_t freed_bytes;
     uint64_t freed_blocks;
     uint64_t reallocs;
