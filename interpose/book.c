@@ -109,7 +109,7 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     }
     if (HL_UNLIKELY(owner < HL_FIRST_OWNER))
         __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
-    *entry = hl_entry_make(owner, block, map->shift);
+    hl_entry_set(hl_far_place(map, block), map->shift, owner);
 }
 
 void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)

@@ -194,7 +194,7 @@ typedef struct hl_hot {
     int64_t allocated[HL_SIDES];
     int64_t freed[HL_SIDES];
     uint64_t longest[HL_SIDES]; /* largest request */
-    uint64_t unused[2];         /* hl_wipe.live lies at these address bits */
+    uint64_t unused[2];         /* hl_wipe's words lie at these address bits */
 } hl_hot;
 
 /* Three pages. All fields are written by the slot's thread; `shared` slots by atomic adds. */
