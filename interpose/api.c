@@ -18,7 +18,7 @@ static void add_slot(const hl_slot *slot, hl_totals sums[HL_SIDES])
             sum->freed_blocks += __atomic_load_n(&record->freed_blocks, __ATOMIC_RELAXED);
             sum->allocated_bytes += __atomic_load_n(&record->allocated_bytes, __ATOMIC_RELAXED);
             sum->allocated_blocks += __atomic_load_n(&record->allocated_blocks, __ATOMIC_RELAXED);
-            sum->requested_bytes += __atomic_load_n(&record->requested_bytes, __ATOMIC_RELAXED);
+            sum->requested_bytes += hl_requested(record);
             sum->reallocs += __atomic_load_n(&record->reallocs, __ATOMIC_RELAXED);
         }
     }

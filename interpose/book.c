@@ -34,7 +34,8 @@ static uint32_t book_shared(uint64_t bytes, uint64_t requested, uint32_t owner, 
     hl_record *record = shared_record(&owner, tag);
     add(&record->allocated_blocks, 1);
     add(&record->allocated_bytes, bytes);
-    add(&record->requested_bytes, requested);
+    if (side == HL_SIDE_C)
+        add(&record->requested_bytes, requested);
     if (is_realloc)
         add(&record->reallocs, 1);
     add(&hl.shared->sizes[side][hl_size_bucket(requested)], 1);
@@ -79,7 +80,8 @@ static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint
     uint32_t side = HL_KEY_SIDE(record->key);
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
-    hl_bump(&record->requested_bytes, requested);
+    if (side == HL_SIDE_C)
+        hl_bump(&record->requested_bytes, requested);
     if (is_realloc)
         hl_bump(&record->reallocs, 1);
     hl_bump(&slot->sizes[side][hl_size_bucket(requested)], 1);
@@ -124,7 +126,7 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     }
     if (HL_UNLIKELY(owner < HL_FIRST_OWNER))
         __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
-    *entry = hl_entry_make(owner, block, map->shift);
+    hl_entry_set(hl_far_place(map, block), map->shift, owner);
 }
 
 void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)

@@ -23,15 +23,12 @@
 #include <stdint.h>
 
 #include "ledger.h"
+#include "map.h"
 #include "sys.h"
 
 /* Said of declarations too, so that shared data is reached without the GOT. */
 #pragma GCC visibility push(hidden)
 
-#define HL_LIKELY(x) __builtin_expect(!!(x), 1)
-#define HL_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define HL_COLD __attribute__((noinline))
-#define HL_INLINE static inline __attribute__((always_inline))
 #define HL_CALLER() ((uint64_t)(uintptr_t)__builtin_return_address(0))
 
 /* ---- the next allocator ------------------------------------------------ */
@@ -50,112 +47,6 @@ typedef struct hl_next {
     void (*free_sized)(void *, size_t);                 /* NULL where it has none */
     void (*free_aligned_sized)(void *, size_t, size_t); /* NULL where it has none */
 } hl_next;
-
-/* ---- the owner map ------------------------------------------------------ */
-
-/*
- * A side table from block address to owner. Three levels keep what it takes in
- * proportion to the heap (a sixteenth of glibc's, a quarter of others'), so that
- * programs under RLIMIT_AS or mlockall do not notice: 64 GiB a root entry,
- * 16 MiB a leaf. An entry is written by whoever owns the block at the time:
- * the program's own hand-over of the block orders accesses.
- */
-#define HL_LEAF_SHIFT 24
-#define HL_NODE_BITS 12
-#define HL_ROOT_BITS 11 /* 47 bits of address */
-#define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
-#define HL_NODE_BYTES (sizeof(uintptr_t) << HL_NODE_BITS)
-/* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
-#define HL_MAX_LEAVES 65536u
-typedef struct hl_map {
-    /*
-     * Nodes and, in them, leaves; 0: none. Each is an address less what would
-     * lie before it in one table of all address space, so that finding an entry
-     * needs no mask. Both grow by compare-and-swap.
-     */
-    _Atomic uintptr_t root[1 << HL_ROOT_BITS];
-    unsigned shift; /* log2 of the granule; set once, before the first entry */
-    _Atomic uint32_t leaf_count;
-    uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
-} hl_map;
-
-/* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
-#define HL_GLIBC_SHIFT 5
-#define HL_OTHER_SHIFT 3
-
-/* 0 where nothing was ever booked. For addresses below 2^47. */
-HL_INLINE uintptr_t hl_near_leaf(const hl_map *map, const void *block)
-{
-    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
-    const _Atomic uintptr_t *root = map->root;
-    __asm__("" : "+r"(root)); /* compilers would add its offset in hl at every look-up */
-    uintptr_t node = atomic_load_explicit(&root[number >> HL_NODE_BITS], memory_order_relaxed);
-    if (HL_UNLIKELY(!node))
-        return 0;
-    return atomic_load_explicit((const _Atomic uintptr_t *)node + number, memory_order_relaxed);
-}
-
-/* The same for any address, also for what is none. */
-HL_INLINE uintptr_t hl_map_leaf(const hl_map *map, const void *block)
-{
-    if (HL_UNLIKELY((uintptr_t)block >> (HL_LEAF_SHIFT + HL_NODE_BITS + HL_ROOT_BITS)))
-        return 0;
-    return hl_near_leaf(map, block);
-}
-
-/* The same for what glibc gave, which is near on x86_64: it maps without a hint. */
-HL_INLINE uintptr_t hl_glibc_leaf(const hl_map *map, const void *block)
-{
-#if defined(__x86_64__)
-    return hl_near_leaf(map, block);
-#else
-    return hl_map_leaf(map, block);
-#endif
-}
-
-HL_INLINE uint16_t *hl_leaf_entry(uintptr_t leaf, const void *block, unsigned shift)
-{
-    return (uint16_t *)leaf + ((uintptr_t)block >> shift);
-}
-
-/* NULL where nothing was ever booked. Takes any address, also what is none. */
-HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned shift)
-{
-    uintptr_t leaf = hl_map_leaf(map, block);
-    return HL_LIKELY(leaf) ? hl_leaf_entry(leaf, block, shift) : NULL;
-}
-
-/*
- * An entry is the owner and, in bit 15, which half of a 32-byte granule the
- * block starts in: glibc's blocks are 16-aligned, and a forked child that walks
- * the map must find them. Bit 14 is free.
- */
-#define HL_ENTRY_OWNER (HL_MAX_OWNERS - 1)
-HL_INLINE uint16_t hl_entry_make(uint32_t owner, const void *block, unsigned shift)
-{
-    return (uint16_t)(shift == HL_GLIBC_SHIFT ? owner | (uint32_t)(uintptr_t)block << 11 : owner); /* 16-aligned */
-}
-
-HL_INLINE void hl_entry_clear(uint16_t *entry)
-{
-#if defined(__x86_64__)
-    /* Compilers shun the 16-bit constant, which is slow to decode, once, and take a register instead. */
-    __asm__("movw $0, %0" : "=m"(*entry));
-#else
-    *entry = 0;
-#endif
-}
-
-HL_INLINE void *hl_entry_block(uint16_t entry, uint64_t granule, unsigned shift)
-{
-    return (void *)(uintptr_t)(shift == HL_GLIBC_SHIFT ? granule | (entry >> 15) << 4 : granule);
-}
-
-/* The entry, with its leaf made where it is missing; NULL if memory is refused. */
-uint16_t *hl_map_grow(hl_map *map, const void *block);
-
-/* Calls back for every live block. */
-void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t owner), void *context);
 
 /* ---- a thread ------------------------------------------------------------ */
 
@@ -233,7 +124,9 @@ enum {
 
 /* A page of its own: the kernel hands a forked child zeros here (MADV_WIPEONFORK). */
 typedef struct hl_wiped {
-    char unused[HL_PAGE_BYTES - 8]; /* see hl_hot for why the word is at the end */
+    char unused[HL_PAGE_BYTES - 16]; /* see hl_hot for why the words are at the end */
+    /* next.malloc, once books are kept and it is proven glibc's: all that malloc has to know first, in one word. */
+    void *(*_Atomic glibc_malloc)(size_t);
     _Atomic uint32_t live;
     uint32_t unused_tail;
 } hl_wiped;
@@ -434,6 +327,14 @@ enum {
     HL_QUANTUM_UP = 2, /* booked; hl_quantum is due */
 };
 
+/* What was asked for, as readers want it. */
+HL_INLINE uint64_t hl_requested(const hl_record *record)
+{
+    const uint64_t *counter =
+        HL_KEY_SIDE(record->key) == HL_SIDE_RUST ? &record->allocated_bytes : &record->requested_bytes;
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
 HL_INLINE void hl_longest_set(hl_private *own, uint32_t side, uint64_t requested)
 {
     own->slot->hot.longest[side] = requested;
@@ -442,21 +343,23 @@ HL_INLINE void hl_longest_set(hl_private *own, uint32_t side, uint64_t requested
 
 /*
  * Books a block that its allocator has just given out. `bytes` is what the
- * side counts, `leaf` is hl_map_leaf's and not 0; the block must not be
- * visible to anybody else yet.
+ * side counts, the place's leaf is known; the block must not be visible to
+ * anybody else yet.
  */
-HL_INLINE int hl_book(uintptr_t leaf, unsigned shift, void *block, uint64_t bytes, uint64_t requested,
-                      uint64_t call_site, uint32_t side)
+HL_INLINE int hl_book(hl_place place, unsigned shift, uint64_t bytes, uint64_t requested, uint64_t call_site,
+                      uint32_t side)
 {
     const hl_private *own = hl_me.fast;
-    hl_record *record = own->cache[hl_cache_first(call_site)];
-    if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != (call_site ^ own->key_bits[side])))
+    uint64_t key = own->key_bits[side] ^ call_site;
+    hl_record *record = own->cache[hl_cache_first(key)]; /* scope and side are in other bits */
+    if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != key))
         return HL_SLOW;
     hl_slot *slot = hl_me.slot;
     hl_bump(&record->allocated_blocks, 1);
     hl_bump(&record->allocated_bytes, bytes);
-    hl_bump(&record->requested_bytes, requested);
-    *hl_leaf_entry(leaf, block, shift) = hl_entry_make(record->owner, block, shift);
+    if (side == HL_SIDE_C)
+        hl_bump(&record->requested_bytes, requested);
+    hl_entry_set(place, shift, record->owner);
     if (HL_LIKELY(requested <= own->usual[side])) {
         hl_bump(&slot->sizes[side][requested >> HL_LINEAR_SHIFT], 1);
     } else {
@@ -471,6 +374,14 @@ HL_INLINE int hl_book(uintptr_t leaf, unsigned shift, void *block, uint64_t byte
 HL_INLINE hl_record *hl_record_here(uint32_t owner, uint32_t side)
 {
     return hl_me.fast->of_owner[side][owner];
+}
+
+/* The same of an entry's owner. */
+HL_INLINE hl_record *hl_record_of_entry(uint16_t entry, uint32_t side)
+{
+    /* As many bytes as the masked entry is worth: no shift down and up again. */
+    const char *records = (const char *)hl_me.fast->of_owner[side];
+    return *(hl_record *const *)(const void *)(records + (entry & HL_ENTRY_OWNER) * (sizeof(hl_record *) / 2));
 }
 
 /* Books the free of a block in its owner's record, which may be NULL. `side` is the caller's. */

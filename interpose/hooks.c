@@ -31,31 +31,42 @@ static HL_COLD void *quantum_after(void *block)
     return block;
 }
 
-/*
- * Every slow call is a tail call, so nothing is saved on the way to it. NULL
- * has a leaf where the heap begins within the first 16 MiB.
- */
-HL_INLINE void *book_glibc(void *block, size_t requested, uint64_t site)
+/* Every slow call is a tail call, so nothing is saved on the way to it. */
+HL_INLINE void *book_left(int left, void *block, size_t requested, uint64_t site)
 {
-    uintptr_t leaf = hl_glibc_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf) || HL_UNLIKELY(!block) || hl_glibc_mapped(block))
-        return book_slow(block, requested, site);
-    int left = hl_book(leaf, HL_GLIBC_SHIFT, block, hl_glibc_inside(block), requested, site, HL_SIDE_C);
     if (HL_LIKELY(left == HL_BOOKED))
         return block;
     return left == HL_SLOW ? book_slow(block, requested, site) : quantum_after(block);
 }
 
+/* NULL has a place where the heap begins within the first 16 MiB. */
+static HL_COLD void *book_far(void *block, size_t requested, uint64_t site)
+{
+    hl_place place = hl_far_place(&hl.glibc_blocks, block);
+    if (!place.leaf || !block || hl_glibc_mapped(block))
+        return book_slow(block, requested, site);
+    return book_left(hl_book(place, HL_GLIBC_SHIFT, hl_glibc_inside(block), requested, site, HL_SIDE_C), block,
+                     requested, site);
+}
+
+HL_INLINE void *book_glibc(void *block, size_t requested, uint64_t site)
+{
+    hl_place place;
+    if (HL_UNLIKELY(!hl_near_place(block, &place)))
+        return book_far(block, requested, site);
+    if (hl_glibc_mapped(block))
+        return book_slow(block, requested, site);
+    return book_left(hl_book(place, HL_GLIBC_SHIFT, hl_glibc_inside(block), requested, site, HL_SIDE_C), block,
+                     requested, site);
+}
+
 static void *book_other(void *block, size_t requested, uint64_t site)
 {
-    uintptr_t leaf = hl_map_leaf(&hl.other_blocks, block);
-    if (HL_UNLIKELY(!leaf) || HL_UNLIKELY(!block))
+    hl_place place = hl_far_place(&hl.other_blocks, block);
+    if (HL_UNLIKELY(!place.leaf) || HL_UNLIKELY(!block))
         return book_slow(block, requested, site);
-    int left = hl_book(leaf, HL_OTHER_SHIFT, block, hl.next.malloc_usable_size(block), requested, site,
-                       HL_SIDE_C);
-    if (HL_LIKELY(left == HL_BOOKED))
-        return block;
-    return left == HL_SLOW ? book_slow(block, requested, site) : quantum_after(block);
+    return book_left(hl_book(place, HL_OTHER_SHIFT, hl.next.malloc_usable_size(block), requested, site, HL_SIDE_C),
+                     block, requested, site);
 }
 
 /* For all of the family but malloc, which has a copy of its own. */
@@ -98,7 +109,7 @@ static HL_COLD void release_fully(void *block)
         return;
     }
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
-    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
     if (owner) {
         *entry = 0;
         hl_unbook_slow(owner, usable(live_now(), block), HL_SIDE_C);
@@ -117,7 +128,7 @@ static HL_COLD void release_after_quantum(void *block)
 static HL_COLD void release_other(void *block)
 {
     uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
-    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
     hl_record *record = hl_record_here(owner, HL_SIDE_C);
     int left = record ? hl_unbook(record, hl.next.malloc_usable_size(block), HL_SIDE_C) : HL_SLOW;
     if (HL_UNLIKELY(left == HL_SLOW)) {
@@ -131,19 +142,10 @@ static HL_COLD void release_other(void *block)
         release_after_quantum(block);
 }
 
-/*
- * Needs no start-up and no look at whether there are books: without them there
- * is no entry, NULL has none of an owner either, and a forked child has no record.
- */
-HL_INLINE void release(void *block)
+HL_INLINE void release_placed(hl_place place, void *block)
 {
-    uintptr_t leaf = hl_map_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf)) {
-        release_slow(block);
-        return;
-    }
-    uint16_t *entry = hl_leaf_entry(leaf, block, HL_GLIBC_SHIFT);
-    hl_record *record = hl_record_here(*entry & HL_ENTRY_OWNER, HL_SIDE_C);
+    uint16_t *entry = hl_leaf_entry(place.leaf, place.at, HL_GLIBC_SHIFT);
+    hl_record *record = hl_record_of_entry(*entry, HL_SIDE_C);
     /* Only now is it known that there is a header to read. */
     if (HL_UNLIKELY(!record) || hl_glibc_mapped(block)) {
         release_slow(block);
@@ -155,6 +157,28 @@ HL_INLINE void release(void *block)
         hl.next.free(block);
     else
         release_after_quantum(block);
+}
+
+static HL_COLD void release_far(void *block)
+{
+    hl_place place = hl_far_place(&hl.glibc_blocks, block);
+    if (place.leaf)
+        release_placed(place, block);
+    else
+        release_slow(block);
+}
+
+/*
+ * Needs no start-up and no look at whether there are books: without them there
+ * is no entry, NULL has none of an owner either, and a forked child has no record.
+ */
+HL_INLINE void release(void *block)
+{
+    hl_place place;
+    if (HL_UNLIKELY(!hl_near_place(block, &place)))
+        release_far(block);
+    else
+        release_placed(place, block);
 }
 
 /* ---- before there are books, without them, and where somebody else keeps them ---- */
@@ -231,12 +255,15 @@ static HL_COLD void *malloc_other(size_t bytes, uint64_t site)
     return book(live_now(), hl.next.malloc(bytes), bytes, site);
 }
 
+HL_INLINE void *(*glibc_malloc(void))(size_t)
+{
+    return atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
+}
+
 HL_INLINE void *malloc_at(size_t bytes, uint64_t site)
 {
-    uint32_t live = live_now();
-    if (HL_UNLIKELY(live != HL_LIVE_GLIBC))
-        return malloc_other(bytes, site);
-    return book_glibc(hl.next.malloc(bytes), bytes, site);
+    void *(*next)(size_t) = glibc_malloc();
+    return HL_LIKELY(next != NULL) ? book_glibc_called(next(bytes), bytes, site) : malloc_other(bytes, site);
 }
 
 HL_INLINE void *calloc_at(size_t count, size_t bytes, uint64_t site)
@@ -259,7 +286,7 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
 {
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
-    uint32_t owner = before & HL_ENTRY_OWNER;
+    uint32_t owner = hl_entry_owner(before);
     if (HL_UNLIKELY(!owner) && hl_arena_owns(block))
         return realloc_arena(block, bytes, site);
     uint64_t freed = owner ? usable(live, block) : 0;
@@ -402,9 +429,10 @@ size_t hl_do_malloc_usable_size(void *block)
 /* malloc_at, with the call site fetched late: it need not outlive the call. */
 EXPORT void *malloc(size_t bytes)
 {
-    if (HL_UNLIKELY(live_now() != HL_LIVE_GLIBC))
+    void *(*next)(size_t) = glibc_malloc();
+    if (HL_UNLIKELY(!next))
         return malloc_other(bytes, HL_CALLER());
-    void *block = hl.next.malloc(bytes);
+    void *block = next(bytes);
     return book_glibc(block, bytes, HL_CALLER());
 }
 

@@ -249,6 +249,7 @@ static bool begin_ledger(void)
 /* In the child of a fork, where no kernel wiped: before Linux 4.14, and under emulators. */
 static void wipe_after_fork(void)
 {
+    atomic_store_explicit(&hl_wipe.glibc_malloc, NULL, memory_order_relaxed);
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
     hl_me.fast = &hl_nobody;
 }
@@ -316,6 +317,8 @@ static void go_live(void)
     /* An IFUNC resolver calls before the loader has filled thread-local storage. */
     if (!hl_me.fast)
         hl_me.fast = &hl_nobody;
+    if (hl.proven_glibc)
+        atomic_store_explicit(&hl_wipe.glibc_malloc, hl.next.malloc, memory_order_release);
     atomic_store_explicit(&hl_wipe.live, hl.proven_glibc ? HL_LIVE_GLIBC : HL_LIVE_OTHER, memory_order_release);
 }
 

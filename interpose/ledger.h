@@ -29,7 +29,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 1u
+#define HL_LAYOUT 2u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -120,7 +120,7 @@ typedef struct hl_text {
 typedef struct hl_record {
     uint64_t allocated_bytes;
     uint64_t allocated_blocks;
-    uint64_t requested_bytes;
+    uint64_t requested_bytes; /* of side c; what side rust asks for is what it is given: allocated_bytes */
     uint64_t freed_bytes;
     uint64_t freed_blocks;
     uint64_t reallocs;
@@ -194,7 +194,7 @@ typedef struct hl_hot {
     int64_t allocated[HL_SIDES];
     int64_t freed[HL_SIDES];
     uint64_t longest[HL_SIDES]; /* largest request */
-    uint64_t unused[2];         /* hl_wipe.live lies at these address bits */
+    uint64_t unused[2];         /* hl_wipe's words lie at these address bits */
 } hl_hot;
 
 /* Three pages. All fields are written by the slot's thread; `shared` slots by atomic adds. */

@@ -47,6 +47,24 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
     return hl_map_entry(map, block, map->shift);
 }
 
+hl_near_leaves hl_near;
+
+hl_place hl_far_place(const hl_map *map, const void *block)
+{
+    hl_place place = {hl_map_leaf(map, block), (uintptr_t)block};
+    uintptr_t number = (place.at + HL_NEAR_RAISE) >> HL_LEAF_SHIFT;
+    /* The first leaf is never near: NULL lies in it. */
+    if (!place.leaf || number == 1 || map != &hl.glibc_blocks)
+        return place;
+    uintptr_t mine = place.leaf - (HL_NEAR_RAISE >> HL_GLIBC_SHIFT) * sizeof(uint16_t), none = 0;
+    uint32_t near = number % HL_NEAR_LEAVES;
+    /* Whoever has the leaf's word has the number's, too; a signal handler that comes between goes the long way. */
+    if (mine && atomic_compare_exchange_strong_explicit(&hl_near.leaf[near], &none, mine, memory_order_relaxed,
+                                                        memory_order_relaxed))
+        atomic_store_explicit(&hl_near.number[near], number, memory_order_release); /* pairs with hl_near_place */
+    return place;
+}
+
 static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t base,
                          void (*visit)(void *, void *, uint32_t), void *context)
 {
@@ -57,7 +75,7 @@ static void each_in_page(const hl_map *map, const uint16_t *entries, uint64_t ba
         for (size_t j = i * 4; j < i * 4 + 4; j++)
             if (entries[j])
                 visit(context, hl_entry_block(entries[j], base + ((uint64_t)j << map->shift), map->shift),
-                      entries[j] & HL_ENTRY_OWNER);
+                      hl_entry_owner(entries[j]));
     }
 }
 

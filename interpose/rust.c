@@ -67,21 +67,38 @@ static HL_COLD void *quantum_after(void *block)
 }
 
 /* As in hooks.c: tail calls only. */
-static __attribute__((noinline)) void *book_glibc(void *block, size_t bytes, uint64_t site)
+HL_INLINE void *book_placed(hl_place place, void *block, size_t bytes, uint64_t site)
 {
-    uintptr_t leaf = hl_glibc_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf) || HL_UNLIKELY(!block))
-        return book_slow(block, bytes, site);
-    int left = hl_book(leaf, HL_GLIBC_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST);
+    int left = hl_book(place, HL_GLIBC_SHIFT, bytes, bytes, site, HL_SIDE_RUST);
     if (HL_LIKELY(left == HL_BOOKED))
         return block;
     return left == HL_SLOW ? book_slow(block, bytes, site) : quantum_after(block);
 }
 
+static HL_COLD void *book_far(void *block, size_t bytes, uint64_t site)
+{
+    hl_place place = hl_far_place(&hl.glibc_blocks, block);
+    return place.leaf && block ? book_placed(place, block, bytes, site) : book_slow(block, bytes, site);
+}
+
+HL_INLINE void *book_glibc(void *block, size_t bytes, uint64_t site)
+{
+    hl_place place;
+    if (HL_UNLIKELY(!hl_near_place(block, &place)))
+        return book_far(block, bytes, site);
+    return book_placed(place, block, bytes, site);
+}
+
+/* For all but alloc, which has a copy of its own. */
+static HL_COLD void *book_glibc_called(void *block, size_t bytes, uint64_t site)
+{
+    return book_glibc(block, bytes, site);
+}
+
 HL_INLINE void *book(uint32_t live, void *block, size_t bytes, uint64_t site)
 {
     if (HL_LIKELY(live == HL_LIVE_GLIBC))
-        return book_glibc(block, bytes, site);
+        return book_glibc_called(block, bytes, site);
     return book_slow(block, bytes, site);
 }
 
@@ -117,7 +134,7 @@ static uint64_t bytes_of(void *block, uint32_t owner, size_t bytes)
 static HL_COLD void release_slow(void *block, size_t bytes)
 {
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
-    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
     if (owner) {
         *entry = 0;
         hl_unbook_slow(owner, bytes_of(block, owner, bytes), HL_SIDE_RUST);
@@ -143,17 +160,11 @@ void hl_do_rust_dealloc(void *block, size_t bytes)
         hl.next.free(block);
 }
 
-/* Nothing to look at first, as in hooks.c: what is not booked here goes the slow way. */
-HL_INLINE void release(void *block, size_t bytes)
+HL_INLINE void release_placed(hl_place place, void *block, size_t bytes)
 {
-    uintptr_t leaf = hl_map_leaf(&hl.glibc_blocks, block);
-    if (HL_UNLIKELY(!leaf)) {
-        hl_do_rust_dealloc(block, bytes);
-        return;
-    }
-    uint16_t *entry = hl_leaf_entry(leaf, block, HL_GLIBC_SHIFT);
+    uint16_t *entry = hl_leaf_entry(place.leaf, place.at, HL_GLIBC_SHIFT);
     /* Slow for what C allocated: `bytes` is not its size. */
-    int left = hl_unbook(hl_record_here(*entry & HL_ENTRY_OWNER, HL_SIDE_RUST), bytes, HL_SIDE_RUST);
+    int left = hl_unbook(hl_record_of_entry(*entry, HL_SIDE_RUST), bytes, HL_SIDE_RUST);
     if (HL_UNLIKELY(left == HL_SLOW)) {
         hl_do_rust_dealloc(block, bytes);
         return;
@@ -165,6 +176,25 @@ HL_INLINE void release(void *block, size_t bytes)
         release_after_quantum(block);
 }
 
+static HL_COLD void release_far(void *block, size_t bytes)
+{
+    hl_place place = hl_far_place(&hl.glibc_blocks, block);
+    if (place.leaf)
+        release_placed(place, block, bytes);
+    else
+        hl_do_rust_dealloc(block, bytes);
+}
+
+/* Nothing to look at first, as in hooks.c: what is not booked here goes the slow way. */
+HL_INLINE void release(void *block, size_t bytes)
+{
+    hl_place place;
+    if (HL_UNLIKELY(!hl_near_place(block, &place)))
+        release_far(block, bytes);
+    else
+        release_placed(place, block, bytes);
+}
+
 void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes, uint64_t site)
 {
     if (HL_UNLIKELY(!hl_ready()))
@@ -172,7 +202,7 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
                            : next_realloc(block, old_bytes, alignment, bytes);
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
-    uint32_t owner = before & HL_ENTRY_OWNER;
+    uint32_t owner = hl_entry_owner(before);
     uint64_t freed = owner ? bytes_of(block, owner, old_bytes) : 0;
     if (owner)
         *entry = 0; /* from now on another thread may be given this address */
@@ -194,8 +224,8 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
 
 void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_realloc)
 {
-    uintptr_t leaf = is_realloc ? 0 : hl_map_leaf(&hl.other_blocks, block);
-    int left = leaf ? hl_book(leaf, HL_OTHER_SHIFT, block, bytes, bytes, site, HL_SIDE_RUST) : HL_SLOW;
+    hl_place place = {is_realloc ? 0 : hl_map_leaf(&hl.other_blocks, block), (uintptr_t)block};
+    int left = place.leaf ? hl_book(place, HL_OTHER_SHIFT, bytes, bytes, site, HL_SIDE_RUST) : HL_SLOW;
     if (HL_UNLIKELY(left == HL_SLOW))
         hl_book_slow(&hl.other_blocks, block, bytes, bytes, site, HL_SIDE_RUST, is_realloc != 0);
     else if (HL_UNLIKELY(left == HL_QUANTUM_UP))
@@ -206,7 +236,7 @@ void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_re
 uint32_t hl_do_wrapped_retire(void *block)
 {
     uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
-    uint32_t owner = entry ? *entry & HL_ENTRY_OWNER : 0;
+    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
     if (owner)
         *entry = 0;
     return owner;
@@ -214,9 +244,9 @@ uint32_t hl_do_wrapped_retire(void *block)
 
 void hl_do_wrapped_restore(void *block, uint32_t owner)
 {
-    uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
-    if (entry)
-        *entry = hl_entry_make(owner, block, HL_OTHER_SHIFT);
+    hl_place place = {hl_map_leaf(&hl.other_blocks, block), (uintptr_t)block};
+    if (place.leaf)
+        hl_entry_set(place, HL_OTHER_SHIFT, owner);
 }
 
 void hl_do_wrapped_unbook(uint32_t owner, size_t bytes)
@@ -257,12 +287,14 @@ void hl_core_wrapped_allocated(void *block, size_t bytes, uint32_t is_realloc)
     hl_core_wrapped_book(block, bytes, HL_CALLER(), is_realloc);
 }
 
+/* As the malloc hook: only what glibc's malloc serves goes the fast way. */
 void *hl_core_rust_alloc(size_t bytes, size_t alignment)
 {
-    uint32_t live = live_now();
-    if (HL_UNLIKELY(live == HL_LIVE_NOT))
+    void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
+    if (HL_UNLIKELY(!malloc_aligns(bytes, alignment)) || HL_UNLIKELY(!next))
         return hl_do_rust_alloc(bytes, alignment, HL_CALLER());
-    return booked_alloc(live, bytes, alignment, HL_CALLER());
+    void *block = next(bytes);
+    return book_glibc(block, bytes, HL_CALLER());
 }
 
 void *hl_core_rust_alloc_zeroed(size_t bytes, size_t alignment)

@@ -245,7 +245,7 @@ void hl_slot_totals(const hl_private *own, hl_totals totals[HL_SIDES])
         hl_totals *sum = &sums[HL_KEY_SIDE(record->key)];
         sum->allocated_bytes += record->allocated_bytes;
         sum->allocated_blocks += record->allocated_blocks;
-        sum->requested_bytes += record->requested_bytes;
+        sum->requested_bytes += hl_requested(record);
         sum->freed_bytes += record->freed_bytes;
         sum->freed_blocks += record->freed_blocks;
         sum->reallocs += record->reallocs;

@@ -1,7 +1,9 @@
 /*
- * sys.h: system calls without libc, so that errno stays the program's, no
- * symbol version is imported and nothing of libc is entered from a hook.
- * Each returns what the kernel returned: a value, or -errno.
+ * sys.h: what the core asks of the compiler, and of the kernel.
+ *
+ * System calls go without libc, so that errno stays the program's, no symbol
+ * version is imported and nothing of libc is entered from a hook. Each returns
+ * what the kernel returned: a value, or -errno.
  */
 #ifndef HL_SYS_H
 #define HL_SYS_H
@@ -9,6 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+
+#define HL_LIKELY(x) __builtin_expect(!!(x), 1)
+#define HL_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define HL_COLD __attribute__((noinline))
+#define HL_INLINE static inline __attribute__((always_inline))
 
 static inline long hl_syscall(long number, long a, long b, long c, long d, long e, long f)
 {

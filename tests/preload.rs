@@ -363,6 +363,11 @@ fn a_heap_next_to_address_zero_leaves_null_nobody_s() {
 }
 
 #[test]
+fn blocks_four_gibibytes_apart_are_told_apart() {
+    Case::of("far_blocks.c").check();
+}
+
+#[test]
 fn a_deepbind_plugin_goes_uncounted_and_unharmed() {
     let directory = workspace("deepbind");
     let plugin = program("deepbind_plugin.c")

@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 1;
+    LAYOUT: u32 = 2;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;

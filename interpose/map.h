@@ -1,0 +1,174 @@
+/*
+ * map.h: the owner map, block address -> owner, and the ways to an entry.
+ */
+#ifndef HL_MAP_H
+#define HL_MAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ledger.h"
+#include "sys.h"
+
+#pragma GCC visibility push(hidden)
+
+/*
+ * A side table from block address to owner. Three levels keep what it takes in
+ * proportion to the heap (a sixteenth of glibc's, a quarter of others'), so that
+ * programs under RLIMIT_AS or mlockall do not notice: 64 GiB a root entry,
+ * 16 MiB a leaf. An entry is written by whoever owns the block at the time:
+ * the program's own hand-over of the block orders accesses.
+ */
+#define HL_LEAF_SHIFT 24
+#define HL_NODE_BITS 12
+#define HL_ROOT_BITS 11 /* 47 bits of address */
+#define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
+#define HL_NODE_BYTES (sizeof(uintptr_t) << HL_NODE_BITS)
+/* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
+#define HL_MAX_LEAVES 65536u
+typedef struct hl_map {
+    /*
+     * Nodes and, in them, leaves; 0: none. Each is an address less what would
+     * lie before it in one table of all address space, so that finding an entry
+     * needs no mask. Both grow by compare-and-swap.
+     */
+    _Atomic uintptr_t root[1 << HL_ROOT_BITS];
+    unsigned shift; /* log2 of the granule; set once, before the first entry */
+    _Atomic uint32_t leaf_count;
+    uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
+} hl_map;
+
+/* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
+#define HL_GLIBC_SHIFT 5
+#define HL_OTHER_SHIFT 3
+
+/* 0 where nothing was ever booked. Takes any address, also what is none. */
+HL_INLINE uintptr_t hl_map_leaf(const hl_map *map, const void *block)
+{
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
+    if (HL_UNLIKELY(number >> (HL_NODE_BITS + HL_ROOT_BITS)))
+        return 0;
+    uintptr_t node = atomic_load_explicit(&map->root[number >> HL_NODE_BITS], memory_order_relaxed);
+    if (HL_UNLIKELY(!node))
+        return 0;
+    return atomic_load_explicit((const _Atomic uintptr_t *)node + number, memory_order_relaxed);
+}
+
+HL_INLINE uint16_t *hl_leaf_entry(uintptr_t leaf, uintptr_t at, unsigned shift)
+{
+    return (uint16_t *)leaf + (at >> shift);
+}
+
+/* NULL where nothing was ever booked. Takes any address, also what is none. */
+HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned shift)
+{
+    uintptr_t leaf = hl_map_leaf(map, block);
+    return HL_LIKELY(leaf) ? hl_leaf_entry(leaf, (uintptr_t)block, shift) : NULL;
+}
+
+/*
+ * The way to the glibc map's leaves that the fast paths take: one comparison
+ * instead of three levels. By the low byte of a leaf's number, the first leaf
+ * that was looked for there; others keep to the long way. Addresses are raised
+ * by one leaf first: then no address that an allocator gives matches a place
+ * that is empty, and NULL matches none.
+ */
+#define HL_NEAR_LEAVES 256u
+#define HL_NEAR_RAISE ((uintptr_t)1 << HL_LEAF_SHIFT)
+typedef struct hl_near_leaves {
+    _Atomic uintptr_t number[HL_NEAR_LEAVES]; /* of the raised address; release, last; 0: empty */
+    _Atomic uintptr_t leaf[HL_NEAR_LEAVES];   /* to be indexed by raised addresses; written once */
+} hl_near_leaves;
+extern hl_near_leaves hl_near;
+
+/* Where a block's entry is: in `leaf` by `at`, which has the block's low bits. */
+typedef struct hl_place {
+    uintptr_t leaf; /* 0: unknown */
+    uintptr_t at;
+} hl_place;
+
+/* False where the leaf is not near. */
+HL_INLINE bool hl_near_place(const void *block, hl_place *place)
+{
+#if defined(__x86_64__)
+    /* As below, in a third of the instructions that compilers make of it. Loads are not reordered. */
+    uintptr_t number, near;
+    bool found;
+    __asm__("leaq %c[raise](%[block]), %[at]\n\t"
+            "movq %[at], %[number]\n\t"
+            "shrq %[shift], %[number]\n\t"
+            "movzbl %b[number], %k[near]\n\t"
+            "cmpq %[number], (%[leaves],%[near],8)\n\t"
+            "movq %c[second](%[leaves],%[near],8), %[leaf]"
+            : [at] "=&r"(place->at), [number] "=&r"(number), [near] "=&r"(near), [leaf] "=r"(place->leaf),
+              "=@cce"(found)
+            : [block] "r"(block), [leaves] "r"(&hl_near), [raise] "i"(HL_NEAR_RAISE), [shift] "i"(HL_LEAF_SHIFT),
+              [second] "i"(offsetof(hl_near_leaves, leaf)), "m"(hl_near));
+    return HL_LIKELY(found);
+#else
+    place->at = (uintptr_t)block + HL_NEAR_RAISE;
+    uintptr_t number = place->at >> HL_LEAF_SHIFT;
+    unsigned near = number % HL_NEAR_LEAVES;
+    if (HL_UNLIKELY(atomic_load_explicit(&hl_near.number[near], memory_order_acquire) != number))
+        return false;
+    place->leaf = atomic_load_explicit(&hl_near.leaf[near], memory_order_relaxed);
+    return true;
+#endif
+}
+
+/* The same the long way; next time it is near, if there is room. */
+hl_place hl_far_place(const hl_map *map, const void *block);
+
+/*
+ * An entry is, from bit 1 on, the owner and, in bit 0, which half of a 32-byte
+ * granule the block starts in: glibc's blocks are 16-aligned, and a forked
+ * child that walks the map must find them. Bit 15 is free.
+ */
+#define HL_ENTRY_OWNER (2 * HL_MAX_OWNERS - 2)
+HL_INLINE uint32_t hl_entry_owner(uint16_t entry)
+{
+    return (entry & HL_ENTRY_OWNER) >> 1;
+}
+
+HL_INLINE void hl_entry_set(hl_place place, unsigned shift, uint32_t owner)
+{
+    uintptr_t granule = place.at;
+    uint32_t entry = owner;
+#if defined(__x86_64__)
+    if (shift == HL_GLIBC_SHIFT) /* the last bit shifted out is the half: it goes in from the carry */
+        __asm__("shrq %2, %0\n\tadcl %1, %1" : "+&r"(granule), "+r"(entry) : "i"(HL_GLIBC_SHIFT) : "cc");
+    else
+        granule >>= shift, entry *= 2;
+#else
+    entry = entry * 2 + (shift == HL_GLIBC_SHIFT ? granule >> (HL_GLIBC_SHIFT - 1) & 1 : 0);
+    granule >>= shift;
+#endif
+    ((uint16_t *)place.leaf)[granule] = (uint16_t)entry;
+}
+
+HL_INLINE void hl_entry_clear(uint16_t *entry)
+{
+#if defined(__x86_64__)
+    /* Compilers shun the 16-bit constant, which is slow to decode, once, and take a register instead. */
+    __asm__("movw $0, %0" : "=m"(*entry));
+#else
+    *entry = 0;
+#endif
+}
+
+HL_INLINE void *hl_entry_block(uint16_t entry, uint64_t granule, unsigned shift)
+{
+    return (void *)(uintptr_t)(shift == HL_GLIBC_SHIFT ? granule | (entry & 1u) << (HL_GLIBC_SHIFT - 1) : granule);
+}
+
+/* The entry, with its leaf made where it is missing; NULL if memory is refused. */
+uint16_t *hl_map_grow(hl_map *map, const void *block);
+
+/* Calls back for every live block. */
+void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t owner), void *context);
+
+#pragma GCC visibility pop
+
+#endif
