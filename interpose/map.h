@@ -70,12 +70,12 @@ HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned 
 
 /*
  * The way to the glibc map's leaves that the fast paths take: one comparison
- * instead of three levels. By the low byte of a leaf's number, the first leaf
+ * instead of three levels. By the low bits of a leaf's number, the first leaf
  * that was looked for there; others keep to the long way. Addresses are raised
  * by one leaf first: then no address that an allocator gives matches a place
  * that is empty, and NULL matches none.
  */
-#define HL_NEAR_LEAVES 256u
+#define HL_NEAR_LEAVES 8192u /* 128 GiB of heap in one piece */
 #define HL_NEAR_RAISE ((uintptr_t)1 << HL_LEAF_SHIFT)
 typedef struct hl_near_leaves {
     _Atomic uintptr_t number[HL_NEAR_LEAVES]; /* of the raised address; release, last; 0: empty */
@@ -99,13 +99,14 @@ HL_INLINE bool hl_near_place(const void *block, hl_place *place)
     __asm__("leaq %c[raise](%[block]), %[at]\n\t"
             "movq %[at], %[number]\n\t"
             "shrq %[shift], %[number]\n\t"
-            "movzbl %b[number], %k[near]\n\t"
+            "movl %k[number], %k[near]\n\t"
+            "andl %[mask], %k[near]\n\t"
             "cmpq %[number], (%[leaves],%[near],8)\n\t"
             "movq %c[second](%[leaves],%[near],8), %[leaf]"
             : [at] "=&r"(place->at), [number] "=&r"(number), [near] "=&r"(near), [leaf] "=r"(place->leaf),
               "=@cce"(found)
             : [block] "r"(block), [leaves] "r"(&hl_near), [raise] "i"(HL_NEAR_RAISE), [shift] "i"(HL_LEAF_SHIFT),
-              [second] "i"(offsetof(hl_near_leaves, leaf)), "m"(hl_near));
+              [mask] "i"(HL_NEAR_LEAVES - 1), [second] "i"(offsetof(hl_near_leaves, leaf)), "m"(hl_near));
     return HL_LIKELY(found);
 #else
     place->at = (uintptr_t)block + HL_NEAR_RAISE;

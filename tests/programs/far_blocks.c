@@ -1,11 +1,11 @@
 /*
- * Blocks 4 GiB apart share a place in the short way to the owner map: the first
+ * Blocks 128 GiB apart share a place in the short way to the owner map: the first
  * one's leaf has it, and the others' are found the long way.
  *
  * expect: outcome=exit:0 processes=1
  * expect: site=near_alloc allocated_blocks=1000 live_blocks=500 live_bytes=500*u(64)
  * expect: site=far_alloc allocated_blocks=1000 live_blocks=500 live_bytes=500*u(64)
- * expect: site=filler_alloc allocated_blocks=16 live_blocks=16
+ * expect: site=filler_alloc allocated_blocks=64 live_blocks=64
  * expect: losses.foreign_frees=0
  */
 #include "program.h"
@@ -26,8 +26,8 @@ SITE void far_alloc(void)
 
 SITE void filler_alloc(void)
 {
-    for (int i = 0; i < 16; i++)
-        REQUIRE(opaque(malloc((size_t)256 << 20))); /* never touched */
+    for (int i = 0; i < 64; i++)
+        REQUIRE(opaque(malloc((size_t)2 << 30))); /* never touched */
 }
 
 int main(void)
@@ -36,7 +36,7 @@ int main(void)
     near_alloc();
     filler_alloc();
     far_alloc();
-    REQUIRE((uintptr_t)blocks[1][0] - (uintptr_t)blocks[0][0] >= (uintptr_t)1 << 32);
+    REQUIRE((uintptr_t)blocks[1][0] - (uintptr_t)blocks[0][0] >= (uintptr_t)128 << 30);
     for (int i = 0; i < 1000; i += 2) {
         free(blocks[0][i]);
         free(blocks[1][i]);
