@@ -97,7 +97,7 @@ fn what_reclaimers_allocate_never_starts_the_next_cycle() {
         allocated_bytes: 300 * MIB,
         ..USELESS
     };
-    for limits in [Limits::default(), soft(400 * MIB)] {
+    for limits in [Limits::default(), soft(310 * MIB)] {
         let mut simulation = Simulation::new(limits, greedy, 0);
         simulation.step(Event::Asked { target_bytes: 0 });
         simulation.turns(60_000, 0);
