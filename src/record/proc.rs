@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::pressure::readings::resident_bytes;
+
 /// More threads than anybody looks at one by one.
 const MAX_NAMES: usize = 4096;
 
@@ -43,13 +45,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 /// Gives the resident set; 0 when it cannot be read.
 pub(super) fn rss_bytes(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages: u64 = text
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
+    resident_bytes(pid).unwrap_or(0)
 }
 
 /// Adds the names of the process's threads.
