@@ -265,6 +265,7 @@ void hl_quantum(hl_slot *slot)
         raise(&header->peak[side], live);
         all += live;
     }
+    hl_pressure_check(all);
     if (!raise(&header->peak[HL_SIDES], all))
         return;
     header->peak_mono_ns = mono_ns();

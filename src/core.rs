@@ -11,6 +11,13 @@ pub(crate) use linked::*;
 #[cfg(not(heapledger_core))]
 pub(crate) use absent::*;
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the driver inside a program is built on it"
+)]
+pub(crate) mod pressure;
+
 /// Counters of one side, as the core fills them in (`hl_totals` of `interpose/ledger.h`).
 pub(crate) use crate::ledger::layout::Totals;
 
