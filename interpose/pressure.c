@@ -38,7 +38,7 @@ void hl_pressure_check(int64_t live_bytes)
     hl_wake(&words->crossed);
 }
 
-/* ---- for a driver in this process ---- */
+/* ---- for a driver in this process; src/ledger/pressure_words.rs is the one outside ---- */
 
 int hl_do_pressure_read(hl_pressure *copy)
 {

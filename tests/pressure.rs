@@ -1,5 +1,5 @@
 //! Cleanup pressure from C: the programs that prove the words, the reclaimers
-//! and the helper's thread.
+//! and the helper's thread. Drivers outside are tested in `src/ledger`.
 #![cfg(all(
     target_os = "linux",
     target_env = "gnu",

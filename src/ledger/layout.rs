@@ -41,6 +41,9 @@ constants! {
     CROSSED_ARMED: u32 = 1;
     CROSSED_ASKED: u32 = 2;
     CROSSED_POKED: u32 = 4;
+    ACTION_TRIM: u32 = 1;
+    ACTION_PYTHON: u32 = 2;
+    ACTION_JVM: u32 = 4;
     MAX_OWNERS: u32 = 16_384;
     FIRST_OWNER: u32 = 3;
     OWNERS_PER_PAGE: usize = 64;
