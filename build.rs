@@ -9,8 +9,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 9] = [
-    "arena.c", "api.c", "book.c", "fork.c", "init.c", "map.c", "owners.c", "pages.c", "slots.c",
+const CORE: [&str; 14] = [
+    "arena.c",
+    "api.c",
+    "book.c",
+    "fork.c",
+    "helper.c",
+    "hosts.c",
+    "init.c",
+    "map.c",
+    "owners.c",
+    "pages.c",
+    "pressure.c",
+    "reclaim.c",
+    "slots.c",
+    "watchers.c",
 ];
 
 fn main() {

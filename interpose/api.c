@@ -1,5 +1,5 @@
 /*
- * api.c: snapshots, scopes and charges; and for each function of api.h the
+ * api.c: snapshots, scopes, charges; and for each function of api.h the
  * entry that the crate calls, which goes to whoever keeps the books.
  */
 #include "api.h"
@@ -148,7 +148,7 @@ void hl_do_scope_leave(void)
 void hl_do_charge(const char *what, size_t bytes, uint32_t freed)
 {
     uint32_t name = what ? hl_scope_intern(what, hl_length(what)) : 0;
-    hl.charges_seen = true;
+    __atomic_store_n(&hl.charges_seen, true, __ATOMIC_RELAXED);
     uint32_t owner = name ? hl_owner_intern(name, HL_TAG(HL_SIDE_C, 0), HL_OWNER_CHARGE) : HL_OWNER_C_OVERFLOW;
     hl_charge_slow(owner, bytes, freed != 0);
 }
@@ -208,4 +208,30 @@ PUBLIC void hl_charge(const char *what, size_t bytes)
 PUBLIC void hl_uncharge(const char *what, size_t bytes)
 {
     hl_core_charge(what, bytes, 1);
+}
+
+PUBLIC uint32_t hl_pressure_level(void)
+{
+    hl_pressure words;
+    return hl_core_pressure_read(&words) == 0 ? words.level : HL_LEVEL_CALM;
+}
+
+PUBLIC int hl_pressure_fd(void)
+{
+    return hl_core_pressure_fd();
+}
+
+PUBLIC uint64_t hl_register(const struct hl_reclaimer *reclaimer)
+{
+    return reclaimer ? hl_core_reclaim_register(reclaimer, 1) : 0;
+}
+
+PUBLIC void hl_unregister(uint64_t handle)
+{
+    hl_core_reclaim_unregister(handle);
+}
+
+PUBLIC int hl_request_cleanup(size_t target_bytes)
+{
+    return hl_core_pressure_ask(target_bytes);
 }

@@ -286,6 +286,7 @@ void hl_quantum(hl_slot *slot)
         all += live;
     }
     raise(&hl.window_peak[HL_SIDES], all);
+    hl_pressure_check(all);
     if (!raise(&header->peak[HL_SIDES], all))
         return;
     header->peak_mono_ns = mono_ns();

@@ -6,10 +6,15 @@
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
  *   slots.c   a thread's slot: claiming, taking over, its records
+ *   pressure.c  the words of cleanup pressure, and crossing the armed threshold
  *   book.c    booking off the fast path, the quantum, the peak
  *   fork.c    the ledger of a forked child
  *   arena.c   memory for the time before the next allocator is known
  *   init.c    start-up: next allocator, self-check, ledger, delegation
+ *   reclaim.c the program's reclaimers, and calling them
+ *   watchers.c  the eventfds that tell the program of pressure
+ *   hosts.c   collectors and the allocator's purge, found at run time
+ *   helper.c  the thread that serves clean-ups
  *   api.c     the public C functions
  *   rust.c    the Rust global allocator's way in
  *   hooks.c   the exported malloc family
@@ -207,6 +212,11 @@ hl_record *hl_shared_record(uint32_t owner);
 void hl_slot_begin(hl_slot *slot, uint32_t kind);
 void hl_slot_totals(const hl_private *own, hl_totals totals[HL_SIDES]);
 hl_private *hl_thread(void); /* this thread's, claimed on first use; NULL: books to the shared slot */
+
+/* ---- pressure.c ---- */
+void hl_pressure_check(int64_t live_bytes); /* published, of both sides */
+void hl_wake(uint32_t *word);               /* everybody who waits for it, in any process */
+void hl_wait(const uint32_t *word, uint32_t seen, uint64_t at_most_ns); /* while it is `seen`; also returns early */
 
 /* ---- book.c ---- */
 HL_COLD void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, uint64_t call_site,

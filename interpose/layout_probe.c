@@ -33,6 +33,12 @@ void hl_layout_probe(void)
     FACT(const.SLOT_THREAD, HL_SLOT_THREAD);
     FACT(const.SLOT_SHARED, HL_SLOT_SHARED);
     FACT(const.SLOT_INHERITED, HL_SLOT_INHERITED);
+    FACT(const.CROSSED_ARMED, HL_CROSSED_ARMED);
+    FACT(const.CROSSED_ASKED, HL_CROSSED_ASKED);
+    FACT(const.CROSSED_POKED, HL_CROSSED_POKED);
+    FACT(const.ACTION_TRIM, HL_ACTION_TRIM);
+    FACT(const.ACTION_PYTHON, HL_ACTION_PYTHON);
+    FACT(const.ACTION_JVM, HL_ACTION_JVM);
     FACT(const.MAX_OWNERS, HL_MAX_OWNERS);
     FACT(const.FIRST_OWNER, HL_FIRST_OWNER);
     FACT(const.OWNERS_PER_PAGE, HL_OWNERS_PER_PAGE);
@@ -120,6 +126,25 @@ void hl_layout_probe(void)
     FIELD(hl_slot, reserved2);
     FIELD(hl_slot, hot);
 
+    BYTES(hl_pressure);
+    FIELD(hl_pressure, armed_bytes);
+    FIELD(hl_pressure, crossed);
+    FIELD(hl_pressure, level);
+    FIELD(hl_pressure, request);
+    FIELD(hl_pressure, request_level);
+    FIELD(hl_pressure, request_target_bytes);
+    FIELD(hl_pressure, done);
+    FIELD(hl_pressure, asked);
+    FIELD(hl_pressure, claimed_bytes);
+    FIELD(hl_pressure, asked_bytes);
+    FIELD(hl_pressure, bell);
+    FIELD(hl_pressure, crossings);
+    FIELD(hl_pressure, helper);
+    FIELD(hl_pressure, actions);
+    FIELD(hl_pressure, acted);
+    FIELD(hl_pressure, reclaimers);
+    FIELD(hl_pressure, reserved);
+
     BYTES(hl_header);
     FIELD(hl_header, magic);
     FIELD(hl_header, layout);
@@ -157,9 +182,7 @@ void hl_layout_probe(void)
     FIELD(hl_header, pages_refused);
     FIELD(hl_header, children_untracked);
     FIELD(hl_header, reserved_losses);
-    FIELD(hl_header, pressure_level);
-    FIELD(hl_header, pressure_reserved);
-    FIELD(hl_header, pressure_threshold);
+    FIELD(hl_header, pressure);
     FIELD(hl_header, reserved);
     FIELD(hl_header, module_pages);
     FIELD(hl_header, scope_pages);

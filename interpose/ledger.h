@@ -26,10 +26,11 @@
 #ifndef HL_LEDGER_H
 #define HL_LEDGER_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 2u
+#define HL_LAYOUT 3u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -218,6 +219,48 @@ typedef struct hl_slot {
 
 #define HL_SLOT_PAGES 3u
 
+/* hl_pressure.crossed, a set */
+enum {
+    HL_CROSSED_ARMED = 1, /* live bytes are past armed_bytes */
+    HL_CROSSED_ASKED = 2, /* the program wishes for a clean-up */
+    HL_CROSSED_POKED = 4, /* the driver's own: to wake its thread */
+};
+
+/* What a program is asked to do beside its own reclaimers, hl_pressure.actions and .acted: sets */
+enum {
+    HL_ACTION_TRIM = 1,
+    HL_ACTION_PYTHON = 2,
+    HL_ACTION_JVM = 4,
+};
+
+/*
+ * Cleanup pressure: the words between allocating threads, whoever drives
+ * clean-ups (a thread of the process, or a recorder that writes here from
+ * outside) and the process's helper thread, which runs them. The futexes are
+ * shared between processes. The first cache line begins with what every
+ * quantum reads; all else is written a few times a second at most.
+ */
+typedef struct hl_pressure {
+    int64_t armed_bytes;     /* release, driver: live bytes past which to wake it; INT64_MAX: not armed */
+    uint32_t crossed;        /* futex: who wants the driver; a bit is set once until the driver takes it */
+    uint32_t level;          /* release, driver: 0 calm, 1 moderate, 2 high, 3 critical */
+    uint32_t request;        /* futex; release, driver: number of the clean-up asked for, 0 = none yet */
+    uint32_t request_level;  /* of that clean-up */
+    int64_t request_target_bytes; /* of that clean-up; 0 = as much as there is */
+    uint32_t done;           /* futex; release, helper: number of the clean-up that it has finished */
+    uint32_t asked;          /* how often the program asked for a clean-up */
+    int64_t claimed_bytes;   /* helper: what reclaimers claimed in clean-up `done` */
+    int64_t asked_bytes;     /* what the program last asked for; 0 = as much as there is */
+    uint32_t bell;           /* futex, driver: grows when `request` or `level` has changed */
+    uint32_t crossings;      /* how often an allocating thread woke the driver */
+
+    uint32_t helper;         /* release, helper: its thread's identifier; 0: nobody serves requests */
+    uint32_t actions;        /* what the helper was told to do beside registered reclaimers */
+    uint32_t acted;          /* helper: which of these it could do in clean-up `done` */
+    uint32_t reclaimers;     /* registered now */
+    uint64_t reserved[6];
+} hl_pressure;
+
 /* One page. Written at start-up, or as each field says. */
 typedef struct hl_header {
     uint64_t magic;
@@ -263,14 +306,11 @@ typedef struct hl_header {
     uint64_t scopes_overflowed;
     uint64_t pages_refused;
     uint64_t children_untracked; /* forked children that could not have a ledger */
-    uint64_t reserved_losses[3];
+    uint64_t reserved_losses[9];
 
-    /* Pressure: the level, for waiters in and outside the process, and the armed threshold. */
-    uint32_t pressure_level;
-    uint32_t pressure_reserved;
-    int64_t pressure_threshold; /* INT64_MAX = not armed */
+    hl_pressure pressure;
 
-    uint64_t reserved[16];
+    uint64_t reserved[2];
     uint32_t module_pages[HL_MODULE_PAGES]; /* release */
     uint32_t scope_pages[HL_SCOPE_PAGES];   /* release; each holds HL_SCOPES_PER_PAGE hl_text */
     uint32_t owner_pages[HL_OWNER_PAGES];   /* release */
@@ -284,6 +324,7 @@ _Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "module
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");
 _Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages, its hot line last");
+_Static_assert(offsetof(hl_header, pressure) % 64 == 0 && sizeof(hl_pressure) == 128, "pressure has its own two lines");
 _Static_assert(sizeof(hl_header) <= HL_HEADER_PAGES * HL_PAGE_BYTES, "the header fits its pages");
 
 #endif

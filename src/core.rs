@@ -14,6 +14,13 @@ pub(crate) use linked::*;
 #[cfg(not(heapledger_core))]
 pub(crate) use absent::*;
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the driver inside a program is built on it"
+)]
+pub(crate) mod pressure;
+
 /// Counters of one side, as the core fills them in (`hl_totals` of `interpose/ledger.h`).
 pub(crate) use crate::ledger::layout::Totals;
 
@@ -41,6 +48,7 @@ mod linked {
         fn hl_core_scope_id(name: *const u8, bytes: usize) -> u32;
         fn hl_core_scope_enter(scope: u32);
         fn hl_core_scope_leave();
+        fn hl_core_charge(what: *const std::ffi::c_char, bytes: usize, freed: u32);
         fn hl_core_thread_totals(totals: *mut Totals);
         fn hl_core_copy_words(reference: u64, words: *mut u64, count: usize) -> i32;
     }
@@ -151,6 +159,13 @@ mod linked {
     }
 
     /// Copies words of this process's ledger; false where it has none there.
+    /// Books memory that malloc never sees, under a name.
+    pub(crate) fn charge(what: &std::ffi::CStr, bytes: usize, freed: bool) {
+        // SAFETY: the name ends with a zero; the core copies it.
+        unsafe { hl_core_charge(what.as_ptr(), bytes, freed.into()) }
+    }
+
+    /// Copies words of the ledger; false where there are none.
     pub(crate) fn copy_words(reference: u64, out: &mut [u64]) -> bool {
         // SAFETY: pointer and count are of one live slice; the core checks the reference.
         unsafe { hl_core_copy_words(reference, out.as_mut_ptr(), out.len()) == 0 }
@@ -196,6 +211,7 @@ mod absent {
     pub(crate) fn thread_totals() -> [Totals; 2] {
         [Totals::default(); 2]
     }
+    pub(crate) fn charge(_: &std::ffi::CStr, _: usize, _: bool) {}
     pub(crate) fn copy_words(_: u64, _: &mut [u64]) -> bool {
         false
     }

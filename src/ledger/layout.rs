@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 2;
+    LAYOUT: u32 = 3;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -38,6 +38,12 @@ constants! {
     SLOT_THREAD: u32 = 1;
     SLOT_SHARED: u32 = 2;
     SLOT_INHERITED: u32 = 3;
+    CROSSED_ARMED: u32 = 1;
+    CROSSED_ASKED: u32 = 2;
+    CROSSED_POKED: u32 = 4;
+    ACTION_TRIM: u32 = 1;
+    ACTION_PYTHON: u32 = 2;
+    ACTION_JVM: u32 = 4;
     MAX_OWNERS: u32 = 16_384;
     FIRST_OWNER: u32 = 3;
     OWNERS_PER_PAGE: usize = 64;
@@ -140,6 +146,16 @@ mirror! {
 }
 
 mirror! {
+    /// The words of cleanup pressure.
+    Pressure = hl_pressure {
+        armed_bytes: i64, crossed: u32, level: u32, request: u32, request_level: u32,
+        request_target_bytes: i64, done: u32, asked: u32, claimed_bytes: i64, asked_bytes: i64,
+        bell: u32, crossings: u32, helper: u32, actions: u32, acted: u32, reclaimers: u32,
+        reserved: [u64; 6],
+    }
+}
+
+mirror! {
     /// The first page.
     Header = hl_header {
         magic: u64, layout: u32, page_bytes: u32, state: u32, flags: u32, pid: u32, parent_pid: u32,
@@ -149,8 +165,8 @@ mirror! {
         text_cursor: u64, live: [i64; 2], peak: [i64; 3], peak_mono_ns: u64, peak_capture: u32,
         peak_capturer: u32, captured_live: [i64; 2], captured_mono_ns: [u64; 2],
         owners_overflowed: u64, slots_overflowed: u64, scopes_overflowed: u64, pages_refused: u64,
-        children_untracked: u64, reserved_losses: [u64; 3], pressure_level: u32,
-        pressure_reserved: u32, pressure_threshold: i64, reserved: [u64; 16],
+        children_untracked: u64, reserved_losses: [u64; 9],
+        pressure: Pressure, reserved: [u64; 2],
         module_pages: [u32; MODULE_PAGES], scope_pages: [u32; SCOPE_PAGES],
         owner_pages: [u32; OWNER_PAGES],
     }

@@ -1,0 +1,135 @@
+/*
+ * pressure.c: the words of cleanup pressure, and what an allocating thread does
+ * about them: it compares, and the first one past the threshold wakes whoever
+ * drives clean-ups. Nothing else of pressure ever runs inside a hook.
+ */
+#include <time.h>
+
+#include "api.h"
+
+/* Not private: a recorder waits from outside. Where it is refused, waits end by their time. */
+void hl_wake(uint32_t *word)
+{
+    HL_SYS3(SYS_futex, word, 1 /* FUTEX_WAKE */, INT32_MAX);
+}
+
+void hl_wait(const uint32_t *word, uint32_t seen, uint64_t at_most_ns)
+{
+    struct timespec time = {(time_t)(at_most_ns / 1000000000u), (long)(at_most_ns % 1000000000u)};
+    HL_SYS4(SYS_futex, word, 0 /* FUTEX_WAIT */, seen, at_most_ns == UINT64_MAX ? NULL : &time);
+}
+
+/*
+ * Looked at before it is written: of the threads that cross at once, those that
+ * come later only read. A child of fork arrives here in its own ledger, which
+ * nobody has armed.
+ */
+void hl_pressure_check(int64_t live_bytes)
+{
+    hl_pressure *words = &hl.header->pressure;
+    if (HL_LIKELY(live_bytes <= __atomic_load_n(&words->armed_bytes, __ATOMIC_ACQUIRE)))
+        return;
+    if (__atomic_load_n(&words->crossed, __ATOMIC_RELAXED) & HL_CROSSED_ARMED)
+        return;
+    /* Release pairs with the driver's exchange: it sees the live bytes that were published before. */
+    if (__atomic_fetch_or(&words->crossed, HL_CROSSED_ARMED, __ATOMIC_ACQ_REL) & HL_CROSSED_ARMED)
+        return;
+    __atomic_fetch_add(&words->crossings, 1, __ATOMIC_RELAXED);
+    hl_wake(&words->crossed);
+}
+
+/* ---- for a driver in this process; src/ledger/pressure_words.rs is the one outside ---- */
+
+int hl_do_pressure_read(hl_pressure *copy)
+{
+    const hl_pressure *words = &hl.header->pressure;
+    *copy = (hl_pressure){
+        .armed_bytes = __atomic_load_n(&words->armed_bytes, __ATOMIC_RELAXED),
+        .crossed = __atomic_load_n(&words->crossed, __ATOMIC_ACQUIRE),
+        .level = __atomic_load_n(&words->level, __ATOMIC_ACQUIRE),
+        .request = __atomic_load_n(&words->request, __ATOMIC_ACQUIRE),
+        .done = __atomic_load_n(&words->done, __ATOMIC_ACQUIRE), /* before what it says is there */
+        .helper = __atomic_load_n(&words->helper, __ATOMIC_ACQUIRE),
+    };
+    copy->request_level = __atomic_load_n(&words->request_level, __ATOMIC_RELAXED);
+    copy->request_target_bytes = __atomic_load_n(&words->request_target_bytes, __ATOMIC_RELAXED);
+    copy->asked = __atomic_load_n(&words->asked, __ATOMIC_RELAXED);
+    copy->asked_bytes = __atomic_load_n(&words->asked_bytes, __ATOMIC_RELAXED);
+    copy->claimed_bytes = __atomic_load_n(&words->claimed_bytes, __ATOMIC_RELAXED);
+    copy->bell = __atomic_load_n(&words->bell, __ATOMIC_RELAXED);
+    copy->crossings = __atomic_load_n(&words->crossings, __ATOMIC_RELAXED);
+    copy->actions = __atomic_load_n(&words->actions, __ATOMIC_RELAXED);
+    copy->acted = __atomic_load_n(&words->acted, __ATOMIC_RELAXED);
+    copy->reclaimers = __atomic_load_n(&words->reclaimers, __ATOMIC_RELAXED);
+    return 0;
+}
+
+/* 1 where the published live bytes are past it already, which no thread may come to notice. */
+int hl_do_pressure_arm(int64_t live_bytes)
+{
+    hl_pressure *words = &hl.header->pressure;
+    __atomic_fetch_and(&words->crossed, ~(uint32_t)HL_CROSSED_ARMED, __ATOMIC_RELAXED);
+    __atomic_store_n(&words->armed_bytes, live_bytes, __ATOMIC_RELEASE); /* pairs with hl_pressure_check's load: `crossed` is clear */
+    int64_t all = 0;
+    for (uint32_t side = 0; side < HL_SIDES; side++)
+        all += __atomic_load_n(&hl.header->live[side], __ATOMIC_RELAXED);
+    return all > live_bytes;
+}
+
+uint32_t hl_do_pressure_take(void)
+{
+    return __atomic_exchange_n(&hl.header->pressure.crossed, 0, __ATOMIC_ACQ_REL);
+}
+
+int hl_do_pressure_wait(uint32_t word, uint32_t seen, uint64_t at_most_ns)
+{
+    hl_pressure *words = &hl.header->pressure;
+    hl_wait(word == HL_WORD_CROSSED ? &words->crossed : word == HL_WORD_REQUEST ? &words->request : &words->done, seen,
+            at_most_ns);
+    return 0;
+}
+
+static void want(uint32_t why)
+{
+    uint32_t *crossed = &hl.header->pressure.crossed;
+    if (!(__atomic_fetch_or(crossed, why, __ATOMIC_ACQ_REL) & why))
+        hl_wake(crossed);
+}
+
+int hl_do_pressure_ask(uint64_t target_bytes)
+{
+    hl_pressure *words = &hl.header->pressure;
+    int64_t target = target_bytes < INT64_MAX ? (int64_t)target_bytes : INT64_MAX;
+    __atomic_store_n(&words->asked_bytes, target, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&words->asked, 1, __ATOMIC_RELEASE); /* pairs with the driver's load: asked_bytes is there */
+    want(HL_CROSSED_ASKED);
+    return 0;
+}
+
+void hl_do_pressure_poke(void)
+{
+    want(HL_CROSSED_POKED);
+}
+
+/* The helper waits for the bell alone, which never goes back: it misses nothing that comes while it works. */
+static void ring(void)
+{
+    __atomic_fetch_add(&hl.header->pressure.bell, 1, __ATOMIC_RELEASE);
+    hl_wake(&hl.header->pressure.bell);
+}
+
+void hl_do_pressure_level_set(uint32_t level)
+{
+    if (__atomic_exchange_n(&hl.header->pressure.level, level, __ATOMIC_RELEASE) != level)
+        ring();
+}
+
+void hl_do_pressure_request(uint32_t level, int64_t target_bytes)
+{
+    hl_pressure *words = &hl.header->pressure;
+    __atomic_store_n(&words->request_level, level, __ATOMIC_RELAXED);
+    __atomic_store_n(&words->request_target_bytes, target_bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&words->request, 1, __ATOMIC_RELEASE); /* pairs with the helper's load: the two above are there */
+    ring();
+    hl_wake(&words->request);
+}

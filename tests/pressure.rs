@@ -1,0 +1,87 @@
+//! Cleanup pressure from C: the programs that prove the words, the reclaimers
+//! and the helper's thread. Drivers outside are tested in `src/ledger`.
+#![cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Case, program, run, workspace};
+
+fn case(source: &str) -> Case {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let build = program(source).flags(
+        ["include", "interpose"].map(|folder| format!("-I{}", package.join(folder).display())),
+    );
+    let directory = workspace(source.trim_end_matches(".c"));
+    let program = build.build(&directory);
+    Case::new(&directory, source, program)
+}
+
+#[test]
+fn a_thousand_threads_cross_once() {
+    case("pressure_crossing.c").check();
+}
+
+#[test]
+fn reclaimers_come_and_go_while_they_run() {
+    case("pressure_reclaimers.c").check();
+}
+
+#[test]
+fn the_helper_serves_forked_children_and_is_not_waited_for() {
+    case("pressure_helper.c")
+        .env("HEAPLEDGER_PRESSURE", "python,trim,jvm")
+        .check();
+}
+
+/// Tells whether the compiler has the thread sanitizer, and it runs on this machine.
+fn has_thread_sanitizer(directory: &Path) -> bool {
+    let source = directory.join("empty.c");
+    fs::write(&source, "int main(void) { return 0; }\n").expect("the workspace is writable");
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let program = directory.join("empty");
+    let built = run(Command::new(compiler)
+        .args(["-fsanitize=thread", "-o"])
+        .args([&program, &source]));
+    built.code() == 0 && run(&mut Command::new(program)).code() == 0
+}
+
+#[test]
+fn threads_do_not_race() {
+    let directory = workspace("pressure_threads");
+    needs!(
+        "threads_do_not_race",
+        has_thread_sanitizer(&directory),
+        "thread sanitizer"
+    );
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let core = fs::read_dir(package.join("interpose")).expect("the core's sources");
+    let core = core.map(|entry| entry.expect("a readable entry").path());
+    // No hooks: malloc is the sanitizer's own.
+    let sources = core.filter(|path| {
+        path.extension().is_some_and(|suffix| suffix == "c")
+            && !path.ends_with("hooks.c")
+            && !path.ends_with("layout_probe.c")
+    });
+    let program = program("pressure_threads.c")
+        .flags(["-fsanitize=thread", "-D_GNU_SOURCE", "-DHL_CRATE"])
+        .flags(
+            ["include", "interpose"].map(|folder| format!("-I{}", package.join(folder).display())),
+        )
+        .flags(sources)
+        .build(&directory);
+    let output = run(Command::new(program).env("TSAN_OPTIONS", "halt_on_error=1"));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "no race\n"),
+        "{}",
+        output.error
+    );
+}

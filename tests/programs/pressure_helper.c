@@ -1,0 +1,66 @@
+/*
+ * Under HEAPLEDGER_PRESSURE, set by the test: the helper is there before main,
+ * again in a forked child and in its child, does what there is (no Python, no
+ * JVM: the purge alone), is called heapledger, and a program whose main thread
+ * leaves with pthread_exit ends with its own last thread.
+ *
+ * expect: outcome=exit:0 processes=3 losses.foreign_frees=0
+ * expect: in=work site=work allocated_blocks=1 live_blocks=1 requested_bytes=1000
+ */
+#include "pressure.h"
+
+SITE void *work(void)
+{
+    return opaque(malloc(1000));
+}
+
+static void serves(void)
+{
+    hl_header *header = own_ledger();
+    if (!header)
+        return;
+    hl_pressure *words = &header->pressure;
+    wait_done(words, ask(words, HL_LEVEL_MODERATE, 0));
+    REQUIRE(words->actions == (HL_ACTION_TRIM | HL_ACTION_PYTHON | HL_ACTION_JVM));
+    REQUIRE(words->acted == HL_ACTION_TRIM && words->claimed_bytes == 0);
+    char path[64], name[16] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%u/comm", words->helper);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    REQUIRE(file >= 0 && read(file, name, sizeof name) > 0 && strcmp(name, "heapledger\n") == 0);
+    close(file);
+}
+
+static void wait_for(pid_t child)
+{
+    int status;
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void *last(void *main_thread)
+{
+    pthread_join(*(pthread_t *)main_thread, NULL);
+    say(1, "served\n");
+    return NULL;
+}
+
+int main(void)
+{
+    static pthread_t me;
+    serves();
+    pid_t child = fork();
+    if (child == 0) {
+        serves();
+        pid_t grandchild = fork();
+        if (grandchild == 0) {
+            serves();
+            _exit(0);
+        }
+        wait_for(grandchild);
+        _exit(0);
+    }
+    wait_for(child);
+    work();
+    me = pthread_self();
+    start_thread(last, &me);
+    pthread_exit(NULL);
+}
