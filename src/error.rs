@@ -18,6 +18,21 @@ pub enum Error {
         /// Layout that this version reads.
         expected: u32,
     },
+    /// This process keeps no ledger.
+    NoLedger,
+    /// Clean-ups are driven in this process already.
+    PressureRunning,
+    /// A thread cannot be started.
+    Thread(std::io::Error),
+    /// The hard limit has no room for what was to be reserved; a clean-up was asked for.
+    NoRoom {
+        /// What was to be reserved.
+        asked_bytes: u64,
+        /// What both sides hold.
+        live_bytes: u64,
+        /// The hard limit.
+        limit_bytes: u64,
+    },
     /// The library of the IOContext workload cannot be loaded; says why.
     #[cfg(all(feature = "cli", heapledger_core))]
     NoIoContext(String),
@@ -39,6 +54,19 @@ impl fmt::Display for Error {
                     "layout {found}, this heapledger reads {expected}"
                 )
             }
+            Error::NoLedger => formatter.write_str("this process keeps no ledger"),
+            Error::PressureRunning => {
+                formatter.write_str("clean-ups are driven in this process already")
+            }
+            Error::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
+            Error::NoRoom {
+                asked_bytes,
+                live_bytes,
+                limit_bytes,
+            } => write!(
+                formatter,
+                "no room for {asked_bytes} bytes: {live_bytes} of {limit_bytes} are live"
+            ),
             #[cfg(all(feature = "cli", heapledger_core))]
             Error::NoIoContext(why) => write!(formatter, "cannot load libiocontext.so: {why}"),
             #[cfg(all(feature = "cli", heapledger_core))]
@@ -52,6 +80,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Error::Thread(error) => Some(error),
             #[cfg(all(feature = "cli", heapledger_core))]
             Error::Source(error) => Some(error),
             _ => None,

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
 
+use super::size::Size;
 use crate::demo::{Options, RunName, run as run_demo, screen};
 use crate::report::Style;
 
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// What keeps the frames in the blind run
     #[arg(long, value_enum, default_value_t = Variant::Cache)]
     variant: Variant,
+    /// Live bytes that the run `pressure` is held below
+    #[arg(long, default_value = "512MiB", value_name = "SIZE")]
+    soft_limit: Size,
     /// Write heapledger.demo/1
     #[arg(long)]
     json: bool,
@@ -53,7 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         frames: arguments.frames,
         threads: arguments.threads,
         seed: arguments.seed,
-        runs: vec![blind, RunName::Manual],
+        soft_limit_bytes: arguments.soft_limit.bytes,
+        runs: vec![blind, RunName::Pressure, RunName::Manual],
     };
     let demo = run_demo(&options)?;
     let stdout = io::stdout();

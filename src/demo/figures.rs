@@ -34,6 +34,9 @@ pub(crate) struct Run {
     pub frame_bytes: u64,
     /// What Rust keeps, as Rust counts it.
     pub kept: Kept,
+    /// In the run that is held down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Held>,
     /// Who held live bytes when the last frame was decoded, the largest first.
     pub holders: Vec<Holder>,
     pub timeline: Vec<Point>,
@@ -45,6 +48,34 @@ pub(crate) struct Kept {
     pub frames: u64,
     pub visible_bytes: u64,
     pub budget_bytes: u64,
+}
+
+/// How a run was held down.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub soft_limit_bytes: u64,
+    /// Clean-ups, the oldest first.
+    pub events: Vec<Event>,
+}
+
+/// One clean-up.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Event {
+    pub t_s: f64,
+    pub trigger: String,
+    pub level: String,
+    pub before_bytes: u64,
+    pub freed_bytes: u64,
+    pub settle_ms: u64,
+    pub reclaimers: Vec<Reclaimer>,
+}
+
+/// What one reclaimer claims.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Reclaimer {
+    pub name: String,
+    pub claimed_bytes: u64,
+    pub took_ms: f64,
 }
 
 /// An owner of live bytes.

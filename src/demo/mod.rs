@@ -48,16 +48,24 @@ pub(crate) enum RunName {
     Cycle,
     /// Each is freed at once.
     Manual,
+    /// The same cache as in the blind run, and it evicts when C's bytes are too many.
+    Pressure,
 }
 
 impl RunName {
-    const ALL: [RunName; 3] = [RunName::Blind, RunName::Cycle, RunName::Manual];
+    const ALL: [RunName; 4] = [
+        RunName::Blind,
+        RunName::Cycle,
+        RunName::Manual,
+        RunName::Pressure,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             RunName::Blind => "blind",
             RunName::Cycle => "cycle",
             RunName::Manual => "manual",
+            RunName::Pressure => "pressure",
         }
     }
 }
@@ -74,6 +82,8 @@ pub(crate) struct Options {
     pub frames: Option<u32>,
     pub threads: u32,
     pub seed: u64,
+    /// Of the run `pressure`.
+    pub soft_limit_bytes: u64,
     pub runs: Vec<RunName>,
 }
 
@@ -95,7 +105,12 @@ pub(crate) fn run(options: &Options) -> Result<Demo> {
     let mut runs = Vec::new();
     for &name in &options.runs {
         progress.begin(name);
-        let run = run_worker(&Task { name, workload }, &container, &progress)
+        let task = Task {
+            name,
+            workload,
+            soft_limit_bytes: options.soft_limit_bytes,
+        };
+        let run = run_worker(&task, &container, &progress)
             .with_context(|| format!("the demo's run `{name}` failed"))?;
         runs.push(run);
     }
@@ -115,6 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<Demo> {
 struct Task {
     name: RunName,
     workload: Workload,
+    soft_limit_bytes: u64,
 }
 
 const WORKER: &str = "HEAPLEDGER_DEMO_WORKER";
@@ -128,7 +144,8 @@ impl fmt::Display for Task {
             threads,
             seed,
         } = self.workload;
-        write!(formatter, "{} {frames} {threads} {seed}", self.name)
+        let limit = self.soft_limit_bytes;
+        write!(formatter, "{} {frames} {threads} {seed} {limit}", self.name)
     }
 }
 
@@ -145,6 +162,7 @@ impl Task {
                 threads: words.next()?.parse().ok()?,
                 seed: words.next()?.parse().ok()?,
             },
+            soft_limit_bytes: words.next()?.parse().ok()?,
         })
     }
 }
@@ -153,7 +171,7 @@ impl Task {
 pub(crate) fn work_if_worker() -> Option<Result<()>> {
     let text = std::env::var(WORKER).ok()?;
     let task = Task::parse(&text).with_context(|| format!("{WORKER} is for the demo alone"));
-    Some(task.and_then(|task| worker::work(task.name, &task.workload)))
+    Some(task.and_then(|task| worker::work(&task)))
 }
 
 /// Decides on the number of frames, before anything takes memory.
@@ -267,6 +285,7 @@ mod tests {
             frames,
             threads: 2,
             seed: 1,
+            soft_limit_bytes: 1 << 29,
             runs: vec![RunName::Blind],
         }
     }
@@ -279,11 +298,16 @@ mod tests {
             seed: u64::MAX,
         };
         for name in RunName::ALL {
-            let text = Task { name, workload }.to_string();
+            let task = Task {
+                name,
+                workload,
+                soft_limit_bytes: 1 << 29,
+            };
+            let text = task.to_string();
             assert_eq!(Task::parse(&text).unwrap().to_string(), text);
         }
         assert!(Task::parse("blind 7").is_none());
-        assert!(Task::parse("other 7 3 1").is_none());
+        assert!(Task::parse("other 7 3 1 9").is_none());
     }
 
     #[test]

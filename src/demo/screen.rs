@@ -176,12 +176,13 @@ impl Screen<'_> {
                 size(manual.c_peak_live_bytes)
             )
         });
+        let held: String = others.iter().filter_map(held).collect();
         let why = match blind.kept.frames {
             0 => "Rust counts references, and a cycle always has one.",
             _ => "The cache did what it was told: it counted the bytes that Rust can see.",
         };
         format!(
-            "{why}\n{saved}On your own program: {}\n",
+            "{why}\n{held}{saved}On your own program: {}\n",
             self.style.paint(Ink::Title, "heapledger run -- CMD")
         )
     }
@@ -189,6 +190,19 @@ impl Screen<'_> {
     fn heading(&self, text: &str) -> String {
         self.style.paint(Ink::Title, text) + "\n"
     }
+}
+
+/// What held a run down, in a line.
+fn held(run: &Run) -> Option<String> {
+    let held = run.pressure.as_ref()?;
+    let freed_bytes: u64 = held.events.iter().map(|event| event.freed_bytes).sum();
+    Some(format!(
+        "The run `{}` asked it {} to evict, by C's bytes: {} freed, below {}.\n",
+        run.name,
+        counted(held.events.len() as u64, "time", "times"),
+        unsigned_size(freed_bytes),
+        unsigned_size(held.soft_limit_bytes)
+    ))
 }
 
 fn times(c: i64, rust: i64) -> u64 {
@@ -271,6 +285,7 @@ mod tests {
             c_allocated_blocks: 1000,
             frame_bytes: 1 << 30,
             kept,
+            pressure: None,
             holders: vec![
                 holder("libiocontext.so", "pool_take", 19 * step_bytes),
                 holder("libc.so.6", "\x1b[31mfdopen", step_bytes),

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::RunName;
-use super::figures::{Holder, Kept, Line, Point, Run};
+use super::figures::{Event, Held, Holder, Kept, Line, Point, Reclaimer, Run};
+use super::{RunName, Task};
 use crate::core::unbooked;
 use crate::counts::Side;
-use crate::iocontext::{Frame, FrameCache, Scene, Workload};
+use crate::iocontext::{Frame, FrameCache, Scene};
+use crate::pressure::{Cleanup, Pressure, Priority, ReclaimerCall, Registration};
 use crate::snapshot::{Snapshot, ledger};
 
 /// Looks generous. By what Rust sees of a frame it is room for twenty thousand.
@@ -29,6 +30,59 @@ enum Keeper {
     Cache(FrameCache),
     Scenes(Mutex<Scenes>),
     Nobody,
+    Pressed(Pressed),
+}
+
+/// A cache that is told when C's bytes are too many.
+struct Pressed {
+    cache: Arc<FrameCache>,
+    soft_limit_bytes: u64,
+    // Dropped in this order: nobody calls the cache any more when it goes.
+    pressure: Pressure,
+    _registration: Registration,
+}
+
+impl Pressed {
+    fn new(soft_limit_bytes: u64) -> Result<Pressed> {
+        let cache = Arc::new(FrameCache::new(CACHE_BUDGET_BYTES));
+        let registration = ledger().register("frames", Priority::Cache, cache.clone());
+        let pressure = ledger()
+            .pressure()
+            .growth(f64::INFINITY)
+            .soft_limit(soft_limit_bytes)
+            .follow_group(false)
+            .start()?;
+        Ok(Pressed {
+            cache,
+            soft_limit_bytes,
+            pressure,
+            _registration: registration,
+        })
+    }
+
+    fn held(&self) -> Held {
+        let event = |cleanup: &Arc<Cleanup>| Event {
+            t_s: cleanup.record.started.as_secs_f64(),
+            trigger: cleanup.record.trigger.name().to_owned(),
+            level: cleanup.record.level.name().to_owned(),
+            before_bytes: cleanup.record.before_bytes,
+            freed_bytes: cleanup.record.freed_bytes,
+            settle_ms: cleanup.record.settle_ms,
+            reclaimers: cleanup.reclaimers.iter().map(reclaimer).collect(),
+        };
+        Held {
+            soft_limit_bytes: self.soft_limit_bytes,
+            events: self.pressure.cleanups().iter().map(event).collect(),
+        }
+    }
+}
+
+fn reclaimer(call: &ReclaimerCall) -> Reclaimer {
+    Reclaimer {
+        name: call.name.clone(),
+        claimed_bytes: call.claimed_bytes,
+        took_ms: call.took.as_secs_f64() * 1000.0,
+    }
 }
 
 /// The scene that is being filled. Earlier ones nobody holds, but they themselves.
@@ -39,12 +93,13 @@ struct Scenes {
 }
 
 impl Keeper {
-    fn of(name: RunName) -> Keeper {
-        match name {
+    fn of(task: &Task) -> Result<Keeper> {
+        Ok(match task.name {
             RunName::Blind => Keeper::Cache(FrameCache::new(CACHE_BUDGET_BYTES)),
             RunName::Cycle => Keeper::Scenes(Mutex::default()),
             RunName::Manual => Keeper::Nobody,
-        }
+            RunName::Pressure => Keeper::Pressed(Pressed::new(task.soft_limit_bytes)?),
+        })
     }
 
     fn keep(&self, frame: Frame) {
@@ -55,17 +110,27 @@ impl Keeper {
                 .unwrap_or_else(PoisonError::into_inner)
                 .add(frame),
             Keeper::Nobody => drop(frame),
+            Keeper::Pressed(pressed) => pressed.cache.insert(frame),
         }
     }
 
     fn kept(&self) -> Kept {
+        let cache = match self {
+            Keeper::Cache(cache) => cache,
+            Keeper::Pressed(pressed) => &pressed.cache,
+            Keeper::Scenes(_) | Keeper::Nobody => return Kept::default(),
+        };
+        Kept {
+            frames: cache.len() as u64,
+            visible_bytes: cache.visible_bytes() as u64,
+            budget_bytes: cache.budget_bytes() as u64,
+        }
+    }
+
+    fn held(&self) -> Option<Held> {
         match self {
-            Keeper::Cache(cache) => Kept {
-                frames: cache.len() as u64,
-                visible_bytes: cache.visible_bytes() as u64,
-                budget_bytes: cache.budget_bytes() as u64,
-            },
-            Keeper::Scenes(_) | Keeper::Nobody => Kept::default(),
+            Keeper::Pressed(pressed) => Some(pressed.held()),
+            _ => None,
         }
     }
 }
@@ -81,7 +146,7 @@ impl Scenes {
 }
 
 /// Decodes the container on standard input; tells on standard output how it went.
-pub(super) fn work(name: RunName, workload: &Workload) -> Result<()> {
+pub(super) fn work(task: &Task) -> Result<()> {
     let books = ledger().snapshot();
     if !(books.sees(Side::C) && books.sees(Side::Rust)) {
         bail!("the preload library does not see both sides here");
@@ -90,7 +155,7 @@ pub(super) fn work(name: RunName, workload: &Workload) -> Result<()> {
     // Output's buffer is made now, since the process frees it with its booked blocks.
     io::stdout().flush()?;
     let container = File::from(rustix::stdio::stdin().try_clone_to_owned()?);
-    let run = measured(name, workload, &Arc::new(container))?;
+    let run = measured(task, &Arc::new(container))?;
     // Nor is what is said about it; `run` itself, in part unbooked, goes with the process.
     let line = ManuallyDrop::new(Line::Done(Box::new(run)));
     unbooked(|| tell(&line))
@@ -104,15 +169,15 @@ fn tell(line: &Line) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn measured(name: RunName, workload: &Workload, container: &Arc<File>) -> Result<Run> {
-    let keeper = Keeper::of(name);
+fn measured(task: &Task, container: &Arc<File>) -> Result<Run> {
+    let keeper = Keeper::of(task)?;
     let decoded_frames = AtomicU64::new(0);
     let start = Instant::now();
     let is_over = AtomicBool::new(false);
     let (decoded, seconds, timeline) = thread::scope(|scope| {
         // What looks at the workload is not part of it.
         let readings = scope.spawn(|| unbooked(|| take_readings(start, &decoded_frames, &is_over)));
-        let decoded = workload.run(container, |frame| {
+        let decoded = task.workload.run(container, |frame| {
             keeper.keep(frame);
             decoded_frames.fetch_add(1, Relaxed);
         });
@@ -124,6 +189,7 @@ fn measured(name: RunName, workload: &Workload, container: &Arc<File>) -> Result
     });
     let decoded = decoded.context("cannot decode")?;
     let kept = keeper.kept();
+    let held = unbooked(|| keeper.held());
     let holders = unbooked(|| holders(&ledger().snapshot()));
     let rss_peak_bytes = resident_peak_bytes()?;
     // The books are read when all is freed, so that nothing moves any more between this
@@ -132,7 +198,7 @@ fn measured(name: RunName, workload: &Workload, container: &Arc<File>) -> Result
     let books = ledger().snapshot();
     let peaks = books.peaks();
     Ok(Run {
-        name: name.to_string(),
+        name: task.name.to_string(),
         frames: decoded.frames,
         c_peak_live_bytes: peaks.c_live_bytes,
         rust_peak_live_bytes: peaks.rust_live_bytes,
@@ -144,6 +210,7 @@ fn measured(name: RunName, workload: &Workload, container: &Arc<File>) -> Result
         c_allocated_blocks: books.c().allocated_blocks,
         frame_bytes: decoded.frame_bytes,
         kept,
+        pressure: held,
         holders,
         timeline,
     })

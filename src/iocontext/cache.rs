@@ -5,6 +5,7 @@ use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::objects::Frame;
+use crate::pressure::{Reclaim, ReclaimRequest, Reclaimed};
 
 /// A frame in a cache. Behind its few bytes are megabytes of C's.
 #[derive(Debug)]
@@ -57,6 +58,17 @@ impl FrameCache {
         self.lock().evict()
     }
 
+    /// Lets the oldest frames go until so many bytes of C's are free, 0 for all; gives how many that were.
+    pub fn evict_bytes(&self, target_bytes: u64) -> u64 {
+        let mut freed_bytes = 0;
+        while target_bytes == 0 || freed_bytes < target_bytes {
+            // Freed outside the lock: decoders need not wait for it.
+            let Some(oldest) = self.evict() else { break };
+            freed_bytes += oldest.frame.bytes() as u64;
+        }
+        freed_bytes
+    }
+
     /// Counts the frames.
     pub fn len(&self) -> usize {
         self.lock().oldest_first.len()
@@ -83,6 +95,13 @@ impl Frames {
         let oldest = self.oldest_first.pop_front()?;
         self.visible_bytes -= VISIBLE_BYTES;
         Some(oldest)
+    }
+}
+
+/// What makes the trap harmless: C's bytes, not its own, tell the cache when to evict.
+impl Reclaim for FrameCache {
+    fn reclaim(&self, request: &ReclaimRequest) -> Reclaimed {
+        Reclaimed::bytes(self.evict_bytes(request.target_bytes))
     }
 }
 

@@ -26,6 +26,16 @@ impl Level {
     /// The levels that ask for something, the most urgent first.
     const RAISED: [Level; 3] = [Level::Critical, Level::High, Level::Moderate];
 
+    /// Gives the level that a ledger's word stands for; past the last it is the last.
+    pub(crate) fn from_number(number: u32) -> Level {
+        match number {
+            0 => Level::Calm,
+            1 => Level::Moderate,
+            2 => Level::High,
+            _ => Level::Critical,
+        }
+    }
+
     /// The level's name in reports and in the environment of commands.
     pub fn name(self) -> &'static str {
         match self {

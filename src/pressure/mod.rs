@@ -42,18 +42,42 @@
 //! reclaimers in the order that [`reclaimers`] gives.
 
 mod cycle;
+#[cfg(target_os = "linux")]
+mod driver;
 mod exchange;
 mod limits;
 mod pacer;
 pub mod policy;
 #[cfg(target_os = "linux")]
 pub mod readings;
+#[cfg(target_os = "linux")]
+mod reclaim;
 pub mod reclaimers;
+#[cfg(target_os = "linux")]
+mod reserve;
+mod settings;
 mod settle;
 #[cfg(test)]
 mod simulation;
+#[cfg(target_os = "linux")]
+mod subscribe;
 
 pub use cycle::{Claim, Cycle, CycleRecord, Trigger};
+#[cfg(target_os = "linux")]
+pub use driver::{CallEnding, Cleanup, Pressure, ReclaimerCall};
 pub use exchange::{Decision, Event, NOT_ARMED, Note, Notes, Order, Readings};
 pub use limits::{GroupMemory, Level, Limits};
 pub use policy::Policy;
+#[cfg(target_os = "linux")]
+pub use reclaim::{Reclaim, ReclaimRequest, Reclaimed, Registration};
+pub use reclaimers::Priority;
+#[cfg(target_os = "linux")]
+pub use reserve::Reservation;
+#[cfg(target_os = "linux")]
+pub(crate) use reserve::waits as reserve_waits;
+pub use settings::Settings;
+#[cfg(target_os = "linux")]
+pub use subscribe::Subscription;
+
+/// Environment variable by which a recorder says what the target's helper thread is to do.
+const ACTIONS: &str = "HEAPLEDGER_PRESSURE";

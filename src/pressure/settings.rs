@@ -1,0 +1,79 @@
+//! What a program sets before clean-ups are driven.
+
+use super::driver::Pressure;
+use crate::Result;
+
+/// How clean-ups are driven: growth, limits, what is followed besides.
+///
+/// ```no_run
+/// # #[global_allocator]
+/// # static ALLOC: heapledger::Alloc = heapledger::Alloc::system();
+/// let pressure = heapledger::ledger().pressure().growth(1.0).soft_limit(512 << 20).start()?;
+/// # Ok::<(), heapledger::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(super) growth_ratio: f64,
+    pub(super) soft_bytes: Option<u64>,
+    pub(super) hard_bytes: Option<u64>,
+    pub(super) follows_group: bool,
+    pub(super) trims: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            growth_ratio: 1.0,
+            soft_bytes: None,
+            hard_bytes: None,
+            follows_group: true,
+            trims: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Cleans up when live bytes have grown by this part of what was left after the last clean-up,
+    /// and by 64 MiB at least. 1.0 unless set; infinity for no such trigger.
+    #[must_use]
+    pub fn growth(mut self, ratio: f64) -> Settings {
+        self.growth_ratio = ratio;
+        self
+    }
+
+    /// Cleans up at 80, 90 and 95 % of so many live bytes.
+    #[must_use]
+    pub fn soft_limit(mut self, bytes: u64) -> Settings {
+        self.soft_bytes = Some(bytes);
+        self
+    }
+
+    /// As [`Settings::soft_limit`]; besides, [`crate::Ledger::try_reserve`] refuses what goes past it.
+    #[must_use]
+    pub fn hard_limit(mut self, bytes: u64) -> Settings {
+        self.hard_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether the control groups' limits and the kernel's reports of stalls count. True unless set.
+    #[must_use]
+    pub fn follow_group(mut self, follows: bool) -> Settings {
+        self.follows_group = follows;
+        self
+    }
+
+    /// Whether glibc is asked to give memory back after each clean-up. True unless set.
+    #[must_use]
+    pub fn trim(mut self, trims: bool) -> Settings {
+        self.trims = trims;
+        self
+    }
+
+    /// Starts the thread that drives clean-ups, one a process.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoLedger`], [`crate::Error::PressureRunning`], or no thread is to be had.
+    pub fn start(self) -> Result<Pressure> {
+        Pressure::start(self)
+    }
+}

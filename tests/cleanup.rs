@@ -1,0 +1,418 @@
+//! Clean-ups that a Rust program drives by itself: triggers, reclaimers that
+//! misbehave, reservations, forks.
+#![cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use heapledger::pressure::{
+    CallEnding, Level, Pressure, Priority, Reclaim, ReclaimRequest, Reclaimed, Registration,
+    Settings, Trigger,
+};
+use heapledger::{Error, ledger};
+
+#[global_allocator]
+static ALLOC: heapledger::Alloc = heapledger::Alloc::system();
+
+const MIB: usize = 1 << 20;
+/// Nothing here takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One driver a process: tests take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Control groups and stalls of this machine are nobody's business here.
+fn settings() -> Settings {
+    ledger().pressure().follow_group(false)
+}
+
+fn live_bytes() -> u64 {
+    let live = ledger().live();
+    u64::try_from(live.c_live_bytes + live.rust_live_bytes).unwrap()
+}
+
+/// Blocks that can be evicted, and what was asked.
+#[derive(Default)]
+struct Cache {
+    blocks: Mutex<Vec<Vec<u8>>>,
+    calls: AtomicU32,
+    target_bytes: AtomicU64,
+    level: Mutex<Option<Level>>,
+}
+
+impl Cache {
+    fn fill(&self, mib: usize) {
+        for _ in 0..mib {
+            let block = std::hint::black_box(vec![1u8; MIB]);
+            self.blocks.lock().unwrap().push(block);
+        }
+    }
+
+    fn calls(&self) -> u32 {
+        self.calls.load(SeqCst)
+    }
+}
+
+impl Reclaim for Cache {
+    fn reclaimable(&self) -> Option<usize> {
+        Some(self.blocks.lock().unwrap().len() * MIB)
+    }
+
+    fn reclaim(&self, request: &ReclaimRequest) -> Reclaimed {
+        self.calls.fetch_add(1, SeqCst);
+        self.target_bytes.store(request.target_bytes, SeqCst);
+        *self.level.lock().unwrap() = Some(request.level);
+        let blocks = std::mem::take(&mut *self.blocks.lock().unwrap());
+        Reclaimed::bytes((blocks.len() * MIB) as u64)
+    }
+}
+
+fn cache() -> (Arc<Cache>, Registration) {
+    let cache = Arc::new(Cache::default());
+    let registration = ledger().register("cache", Priority::Cache, cache.clone());
+    assert!(registration.is_active());
+    (cache, registration)
+}
+
+/// Calls a function.
+struct Act<F>(F);
+
+impl<F: Fn(&ReclaimRequest) -> Reclaimed + Send + Sync> Reclaim for Act<F> {
+    fn reclaim(&self, request: &ReclaimRequest) -> Reclaimed {
+        (self.0)(request)
+    }
+}
+
+fn act(
+    name: &str,
+    priority: Priority,
+    act: impl Fn(&ReclaimRequest) -> Reclaimed + Send + Sync + 'static,
+) -> Registration {
+    ledger().register(name, priority, Arc::new(Act(act)))
+}
+
+/// Asks for a clean-up and waits until it is over.
+fn clean_up(pressure: &Pressure) {
+    let cycles = pressure.cycles();
+    assert!(ledger().request_cleanup(0));
+    assert!(
+        pressure.wait_for_cycles(cycles + 1, PATIENCE),
+        "no clean-up"
+    );
+}
+
+#[test]
+fn growth_past_the_budget_evicts_a_cache() {
+    let _turn = turn();
+    let pressure = settings().growth(1.0).start().unwrap();
+    let (cache, _registration) = cache();
+    cache.fill(80);
+    assert!(pressure.wait_for_cycles(1, PATIENCE));
+    let cleanups = pressure.cleanups();
+    let cleanup = &cleanups[0];
+    assert_eq!(cleanup.record.trigger, Trigger::Growth);
+    assert_eq!(cleanup.reclaimers.len(), 1);
+    assert_eq!(cleanup.reclaimers[0].name, "cache");
+    assert_eq!(cleanup.reclaimers[0].ending, CallEnding::Returned);
+    assert!(cleanup.record.claimed_bytes() >= 60 * MIB as u64);
+    assert!(cache.calls() >= 1);
+}
+
+#[test]
+fn a_soft_limit_raises_the_level_and_tells_subscribers() {
+    let _turn = turn();
+    let limit = live_bytes() + 100 * MIB as u64;
+    let mut told = ledger().subscribe().unwrap();
+    let pressure = settings()
+        .growth(f64::INFINITY)
+        .soft_limit(limit)
+        .start()
+        .unwrap();
+    let (cache, _registration) = cache();
+    cache.fill(99);
+    assert!(told.wait(PATIENCE).unwrap().is_some(), "nobody was told");
+    assert!(pressure.wait_for_cycles(1, PATIENCE));
+    let first = &pressure.cleanups()[0];
+    assert_eq!(first.record.trigger, Trigger::SoftLimit);
+    assert!(first.record.level >= Level::Moderate);
+    assert!(first.record.before_bytes > limit * 8 / 10);
+    assert!(cache.target_bytes.load(SeqCst) > 0);
+    assert!(
+        cache
+            .level
+            .lock()
+            .unwrap()
+            .is_some_and(|level| level >= Level::Moderate)
+    );
+}
+
+#[test]
+fn a_limit_lowered_at_run_time_counts_at_once() {
+    let _turn = turn();
+    let (cache, _registration) = cache();
+    cache.fill(50);
+    let pressure = settings().growth(f64::INFINITY).start().unwrap();
+    assert_eq!(pressure.cycles(), 0);
+    pressure.set_limits(Some(live_bytes() / 2), None);
+    assert!(pressure.wait_for_cycles(1, PATIENCE));
+    assert_eq!(cache.calls(), 1);
+}
+
+#[test]
+fn a_claim_that_the_ledger_contradicts_is_shown_as_such() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let _boaster = act("boaster", Priority::Cache, |_| Reclaimed::bytes(1 << 40));
+    clean_up(&pressure);
+    let cleanup = &pressure.cleanups()[0];
+    assert_eq!(cleanup.reclaimers[0].claimed_bytes, 1 << 40);
+    assert_eq!(cleanup.record.claimed_bytes(), 1 << 40);
+    assert!(cleanup.record.freed_bytes < MIB as u64, "{cleanup:?}");
+}
+
+#[test]
+fn a_reclaimer_that_panics_three_times_is_disabled_and_others_go_on() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let _clumsy = act("clumsy", Priority::Cache, move |_| {
+        counted.fetch_add(1, SeqCst);
+        std::panic::resume_unwind(Box::new("again"))
+    });
+    let (cache, _registration) = cache();
+    for _ in 0..5 {
+        clean_up(&pressure);
+    }
+    assert_eq!((calls.load(SeqCst), cache.calls()), (3, 5));
+    assert_eq!(
+        pressure.cleanups()[0].reclaimers[0].ending,
+        CallEnding::Panicked
+    );
+    let notes = pressure.notes();
+    let disabled: Vec<_> = notes
+        .iter()
+        .filter(|note| note.contains("clumsy"))
+        .collect();
+    assert_eq!(disabled, ["clumsy: disabled after three panics"]);
+}
+
+#[test]
+fn a_slow_reclaimer_is_left_alone_and_never_called_twice_at_a_time() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (release, released): (Sender<()>, Receiver<()>) = mpsc::channel();
+    let released = Mutex::new(released);
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let slow = act("slow", Priority::Cache, move |_| {
+        counted.fetch_add(1, SeqCst);
+        let _ = released.lock().unwrap().recv();
+        Reclaimed::NOTHING
+    });
+    let (cache, _registration) = cache();
+    clean_up(&pressure);
+    clean_up(&pressure);
+    assert_eq!(
+        (calls.load(SeqCst), cache.calls()),
+        (1, 2),
+        "others go on, and it is not called again"
+    );
+    assert_eq!(
+        pressure.cleanups()[0].reclaimers[0].ending,
+        CallEnding::Late
+    );
+    assert_eq!(
+        pressure
+            .notes()
+            .iter()
+            .filter(|note| *note == "slow: slow")
+            .count(),
+        1
+    );
+    drop(release);
+    drop(slow); // waits for the call in flight
+    clean_up(&pressure);
+    assert_eq!((calls.load(SeqCst), cache.calls()), (1, 3));
+}
+
+#[test]
+fn a_reclaimer_may_unregister_itself() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let own: Arc<Mutex<Option<Registration>>> = Arc::default();
+    let inside = Arc::clone(&own);
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let registration = act("once", Priority::Host, move |_| {
+        counted.fetch_add(1, SeqCst);
+        drop(inside.lock().unwrap().take());
+        Reclaimed::NOTHING
+    });
+    *own.lock().unwrap() = Some(registration);
+    clean_up(&pressure);
+    clean_up(&pressure);
+    assert_eq!(calls.load(SeqCst), 1);
+}
+
+#[test]
+fn what_a_reclaimer_allocates_is_booked_and_starts_nothing() {
+    let _turn = turn();
+    let pressure = settings().growth(1.0).start().unwrap();
+    let kept: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let inside = Arc::clone(&kept);
+    let _greedy = act("greedy", Priority::Cache, move |_| {
+        inside.lock().unwrap().push(vec![1u8; 300 * MIB]);
+        Reclaimed::NOTHING
+    });
+    let before = live_bytes();
+    clean_up(&pressure);
+    assert!(live_bytes() - before >= 300 * MIB as u64);
+    let cleanup = &pressure.cleanups()[0];
+    assert_eq!(cleanup.record.freed_bytes, 0);
+    // Its own growth is the new baseline: a second clean-up is only the one that is asked for.
+    clean_up(&pressure);
+    assert_eq!(pressure.cycles(), 2);
+    assert_eq!(pressure.cleanups()[1].record.trigger, Trigger::Asked);
+}
+
+#[test]
+fn reclaimers_are_called_by_priority() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let order: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let noted = |name| {
+        let order = Arc::clone(&order);
+        move |_: &ReclaimRequest| {
+            order.lock().unwrap().push(name);
+            Reclaimed::NOTHING
+        }
+    };
+    let _allocator = act("purge", Priority::Allocator, noted("purge"));
+    let _host = act("collector", Priority::Host, noted("collector"));
+    let _cache = act("cache", Priority::Cache, noted("cache"));
+    clean_up(&pressure);
+    assert_eq!(*order.lock().unwrap(), ["cache", "collector", "purge"]);
+}
+
+#[test]
+fn one_process_has_one_driver_at_a_time() {
+    let _turn = turn();
+    let first = settings().start().unwrap();
+    assert!(matches!(settings().start(), Err(Error::PressureRunning)));
+    drop(first);
+    let again = settings().start().unwrap();
+    clean_up(&again);
+}
+
+#[test]
+fn a_reservation_past_the_hard_limit_waits_for_a_clean_up() {
+    let _turn = turn();
+    let (cache, _registration) = cache();
+    cache.fill(60);
+    assert!(ledger().try_reserve(1 << 40).is_ok(), "nobody set a limit");
+    let limit = live_bytes() + 10 * MIB as u64;
+    let _pressure = settings()
+        .growth(f64::INFINITY)
+        .hard_limit(limit)
+        .start()
+        .unwrap();
+    let before = live_bytes();
+    let held = ledger().reserve_within(40 * MIB, PATIENCE).unwrap();
+    assert_eq!(held.bytes(), 40 * MIB);
+    assert!(cache.calls() >= 1, "room was made");
+    assert!(live_bytes() < before);
+    match ledger().try_reserve(limit as usize) {
+        Err(Error::NoRoom { limit_bytes, .. }) => assert_eq!(limit_bytes, limit),
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        ledger()
+            .reserve_within(limit as usize, Duration::from_millis(1))
+            .is_err()
+    );
+    let (waits, waited) = ledger().throttled();
+    assert!(waits >= 2 && waited > Duration::ZERO);
+}
+
+#[test]
+fn a_child_forked_during_a_clean_up_drives_its_own() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (entered, enters) = mpsc::channel();
+    let (release, released): (Sender<()>, Receiver<()>) = mpsc::channel();
+    let released = Mutex::new(released);
+    let parent = std::process::id();
+    let registration = act("waits", Priority::Cache, move |_| {
+        if std::process::id() == parent {
+            let _ = entered.send(());
+            let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        Reclaimed::NOTHING
+    });
+    assert!(ledger().request_cleanup(0));
+    enters.recv_timeout(PATIENCE).unwrap();
+    // SAFETY: the child goes on with what is safe there (no lock that another thread may hold), and ends by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(pressure);
+        let own = settings().start().unwrap();
+        let (cache, _registration) = cache();
+        cache.fill(3);
+        clean_up(&own);
+        let ok = cache.calls() == 1 && own.cleanups()[0].record.claimed_bytes() >= 3 * MIB as u64;
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if ok { 7 } else { 8 }) };
+    }
+    let mut status = 0;
+    // SAFETY: our child, and room for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status), "{status:#x}");
+    assert_eq!(libc::WEXITSTATUS(status), 7);
+    drop(release);
+    assert!(
+        pressure.wait_for_cycles(1, PATIENCE),
+        "the parent's goes on"
+    );
+    drop(registration);
+}
+
+/// Run by the test below, in a process of its own.
+#[test]
+#[ignore = "ends the process"]
+fn exits_during_a_clean_up() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (entered, enters) = mpsc::channel();
+    let _hangs = act("hangs", Priority::Cache, move |_| {
+        let _ = entered.send(());
+        loop {
+            std::thread::park();
+        }
+    });
+    assert!(ledger().request_cleanup(0));
+    enters.recv_timeout(PATIENCE).unwrap();
+    let _ = &pressure;
+    std::process::exit(9);
+}
+
+#[test]
+fn a_program_may_exit_during_a_clean_up() {
+    let itself = std::env::current_exe().unwrap();
+    let status = Command::new(itself)
+        .args(["--exact", "exits_during_a_clean_up", "--ignored"])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(9));
+}
