@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{preload_library, run, workspace};
@@ -442,6 +443,44 @@ fn callbacks_may_return_anything() {
         matches!(failing, Err(Error::Source(error)) if error.kind() == io::ErrorKind::TimedOut),
         "the source's own error comes back"
     );
+}
+
+#[test]
+fn a_callback_that_comes_back_to_its_own_source_gets_an_error() {
+    thread_local! {
+        static OWN: RefCell<Option<Rc<Io>>> = const { RefCell::new(None) };
+    }
+    let source = Scripted {
+        read: |inner, into| {
+            let own = OWN.with_borrow(Option::clone).expect("set below");
+            let nested = own.probe().map(drop);
+            assert_eq!(code_of(nested), Code::IO.value());
+            Source::read(inner, into)
+        },
+        ..Scripted::new()
+    };
+    let io = Rc::new(Io::new(source).unwrap());
+    OWN.set(Some(Rc::clone(&io)));
+    assert_eq!(io.probe().unwrap().frame_count, 7);
+    OWN.set(None);
+}
+
+#[test]
+fn an_argument_that_is_missing_is_refused_and_gives_no_object() {
+    let library = library().unwrap();
+    let mut packet = NonNull::dangling().as_ptr();
+    let mut frame = NonNull::dangling().as_ptr();
+    let mut decoder = NonNull::dangling().as_ptr();
+    // SAFETY: the library refuses each call before it looks at anything.
+    let codes = unsafe {
+        [
+            (library.ic_demuxer_read)(std::ptr::null_mut(), &mut packet),
+            (library.ic_decoder_open)(&mut decoder, std::ptr::null()),
+            (library.ic_decoder_decode)(std::ptr::null_mut(), std::ptr::null(), &mut frame),
+        ]
+    };
+    assert_eq!(codes, [Code::ARGUMENT.value(); 3]);
+    assert!(packet.is_null() && decoder.is_null() && frame.is_null());
 }
 
 #[test]
