@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{preload_library, run, workspace};
 use heapledger::iocontext::faults::{self, Failure, FaultySource};
-use heapledger::iocontext::ffi::{IoContext, RawFrame, library};
+use heapledger::iocontext::ffi::{IoContext, Memory, RawFrame, library};
 use heapledger::iocontext::{
     Code, Decoder, Demuxer, Frame, FrameCache, Io, Recipe, Scene, Source, Stream, Workload,
     decode_all, generate,
@@ -228,6 +228,157 @@ fn each_step_of_a_decode_may_fail_and_nothing_is_left_behind() {
     }
     // A double free is a free of a block that the ledger does not know any more.
     assert_eq!(ledger().snapshot().foreign_frees(), foreign);
+}
+
+/// What the library frees, in order, by the number of the allocation; and when the source goes.
+mod frees {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+    use std::ffi::c_void;
+
+    #[derive(Default)]
+    struct Log {
+        taken: HashMap<usize, u64>,
+        count: u64,
+        /// The allocation to fail; 0: none.
+        failing: u64,
+        freed: Vec<u64>,
+    }
+
+    thread_local! {
+        static LOG: RefCell<Log> = RefCell::default();
+    }
+
+    /// Stands for the source among the numbers.
+    pub const SOURCE: u64 = 0;
+
+    pub fn note(number: u64) {
+        LOG.with_borrow_mut(|log| log.freed.push(number));
+    }
+
+    /// Gives what `work` frees, and how many allocations it tries.
+    pub fn of(failing: u64, work: impl FnOnce()) -> (Vec<u64>, u64) {
+        LOG.set(Log {
+            failing,
+            ..Log::default()
+        });
+        work();
+        let log = LOG.take();
+        assert!(log.taken.is_empty(), "left behind: {:?}", log.taken);
+        (log.freed, log.count)
+    }
+
+    fn take(from: impl FnOnce() -> *mut c_void) -> *mut c_void {
+        LOG.with_borrow_mut(|log| {
+            log.count += 1;
+            if log.count == log.failing {
+                return std::ptr::null_mut();
+            }
+            let block = from();
+            log.taken.insert(block as usize, log.count);
+            block
+        })
+    }
+
+    pub unsafe extern "C" fn malloc(bytes: usize) -> *mut c_void {
+        // SAFETY: as the library's call of malloc.
+        take(|| unsafe { libc::malloc(bytes) })
+    }
+
+    pub unsafe extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
+        // SAFETY: as the library's call of calloc.
+        take(|| unsafe { libc::calloc(count, bytes) })
+    }
+
+    pub unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
+        // SAFETY: as the library's call of realloc.
+        let moved = take(|| unsafe { libc::realloc(block, bytes) });
+        if !moved.is_null() && moved != block {
+            LOG.with_borrow_mut(|log| log.taken.remove(&(block as usize)));
+        }
+        moved
+    }
+
+    pub unsafe extern "C" fn free(block: *mut c_void) {
+        LOG.with_borrow_mut(|log| {
+            let number = log.taken.remove(&(block as usize));
+            assert!(number.is_some() || block.is_null(), "freed twice");
+            log.freed.extend(number);
+        });
+        // SAFETY: as the library's call of free.
+        unsafe { libc::free(block) }
+    }
+}
+
+unsafe extern "C" fn pass(_: *mut c_void, _: *mut RawFrame) -> c_int {
+    0
+}
+
+#[test]
+fn guards_free_in_the_very_order_of_the_goto_form() {
+    on_both_sides!(guards_free_in_the_very_order_of_the_goto_form);
+    struct Noted<S>(S);
+    impl<S> Drop for Noted<S> {
+        fn drop(&mut self) {
+            frees::note(frees::SOURCE);
+        }
+    }
+    impl<S: Source> Source for Noted<S> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+        fn seek(&mut self, offset: u64) -> io::Result<u64> {
+            self.0.seek(offset)
+        }
+        fn size(&mut self) -> io::Result<Option<u64>> {
+            self.0.size()
+        }
+    }
+    let decode = |form: Form, failure: Failure| {
+        let work = || -> Result<()> {
+            let source = FaultySource::new(Cursor::new(long_container()), failure);
+            let io = Io::new(Noted(source))?;
+            match form {
+                Form::Guards => decode_all(&io, |_| Ok(())),
+                // SAFETY: the context is the library's; `pass` needs no `opaque`.
+                Form::Goto => io.check(unsafe {
+                    (library()?.ic_decode_all)(io.as_ptr(), pass, std::ptr::null_mut())
+                }),
+            }
+        };
+        let _ = catch_unwind(AssertUnwindSafe(work));
+    };
+    long_container();
+    let memory = Memory {
+        malloc: frees::malloc,
+        calloc: frees::calloc,
+        realloc: frees::realloc,
+        free: frees::free,
+    };
+    // SAFETY: the only test in this process, and no object exists.
+    unsafe { (library().unwrap().ic_set_memory)(&memory) };
+
+    let both = |allocation: u64, callback: u64, failure: Failure| {
+        let [goto, guards] = [Form::Goto, Form::Guards].map(|form| {
+            let work = || faults::run(callback, || decode(form, failure)).1;
+            let mut callbacks = 0;
+            let (freed, allocations) = frees::of(allocation, || callbacks = work());
+            (freed, allocations, callbacks)
+        });
+        assert_eq!(goto, guards, "{failure:?} {allocation} {callback}");
+        guards
+    };
+    let (freed, allocations, callbacks) = both(0, 0, Failure::Error);
+    assert!(allocations > 30 && callbacks > 10);
+    // The IOContext came first; behind it only what its key stands for.
+    assert_eq!(freed[freed.len() - 2..], [1, frees::SOURCE]);
+    for allocation in 1..=allocations {
+        both(allocation, 0, Failure::Error);
+    }
+    for callback in 1..=callbacks {
+        both(0, callback, Failure::Error);
+        both(0, callback, Failure::Panic);
+    }
 }
 
 #[test]
