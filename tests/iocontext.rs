@@ -959,6 +959,9 @@ fn the_cache_keeps_the_budget_that_it_counts() {
     assert!(cache.len() > 1 && cache.len() < 7, "{}", cache.len());
     let oldest = cache.evict().unwrap().frame.number();
     assert_eq!(oldest as usize, 7 - cache.len() - 1);
+    while cache.evict().is_some() {}
+    assert!(cache.is_empty());
+    assert_eq!(cache.visible_bytes(), 0);
 }
 
 #[test]
