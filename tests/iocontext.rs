@@ -672,6 +672,18 @@ fn a_container_cut_anywhere_gives_an_error_and_leaves_nothing() {
         );
         assert_nothing_left(&measured, &format!("cut after {length} bytes"));
     }
+    // Where nobody knows the size, the library has to run into the end.
+    for length in (0..whole.len()).step_by(13) {
+        let source = Scripted {
+            inner: Cursor::new(&whole[..length]),
+            size: |_| Ok(None),
+            ..Scripted::new()
+        };
+        let measured = measure(|| code_of(decode(source)));
+        let what = format!("cut after {length} bytes, of unknown size");
+        assert_eq!(measured.result, Code::TRUNCATED.value(), "{what}");
+        assert_nothing_left(&measured, &what);
+    }
 }
 
 /// `ic_checksum` of library.c, said once more.
