@@ -7,9 +7,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::{Output, heapledger, run, workspace};
+use heapledger::iocontext::Workload;
 use serde_json::Value;
 
 /// Few enough to be quick.
@@ -48,7 +50,13 @@ fn c_grows_in_the_blind_run_and_not_in_the_manual_one() {
         );
         // C holds megabytes, and Rust a few bytes a frame.
         assert!(number(run, "rust_peak_live_bytes") < 16 << 10, "{run}");
-        assert!(number(run, "rss_peak_bytes") > number(run, "c_peak_live_bytes") / 2);
+        let (rss, c) = (
+            number(run, "rss_peak_bytes"),
+            number(run, "c_peak_live_bytes"),
+        );
+        assert!(rss > c / 2, "{run}");
+        // Looking for names afterwards takes more than this, and is not the workload's.
+        assert!(rss < c + (48 << 20), "{run}");
         assert!(run["timeline"].as_array().unwrap().len() > 1);
     }
     let all_frames = number(blind, "frame_bytes");
@@ -172,6 +180,46 @@ fn what_cannot_be_run_is_refused_before_memory_is_taken() {
         "{}",
         stray.error
     );
+}
+
+#[test]
+fn a_worker_does_not_outlive_its_demo() {
+    let workload = Workload {
+        frames: 100,
+        threads: 1,
+        seed: 1,
+    };
+    let container = workload.container().unwrap();
+    let mut worker = heapledger()
+        .arg("demo")
+        .env("HEAPLEDGER_DEMO_WORKER", "blind 100 1 1")
+        .env("LD_PRELOAD", common::preload_library())
+        .stdin(Stdio::from(container.try_clone().unwrap()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(worker.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"Progress\":"), "{line}");
+    // As when the demo was killed. One that has decoded everything ends with 0.
+    drop(out);
+    assert_eq!(worker.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn an_address_space_limit_gives_fewer_frames() {
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", r#"ulimit -v 600000 && exec "$0" demo --json"#])
+        .arg(env!("CARGO_BIN_EXE_heapledger"))
+        .stdin(Stdio::null());
+    let output = run(&mut shell);
+    assert_eq!(output.code(), 0, "{}", output.error);
+    let demo: Value = serde_json::from_str(&output.text).expect("one JSON object");
+    let frames = number(&demo, "frames");
+    assert!((24..100).contains(&frames), "{frames}");
+    assert_eq!(number(&demo["runs"][0], "frames"), frames);
 }
 
 #[test]
