@@ -5,6 +5,8 @@
 //! crate's `Alloc` goes through it. For ratios that hold against a noisy
 //! machine see `hooks` and `alloc`, which compare in turns.
 
+#[path = "common/both_sides.rs"]
+mod both_sides;
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -269,12 +271,12 @@ fn calls(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = common::criterion();
+    config = both_sides::criterion();
     targets = calls
 }
 
 fn main() {
-    common::see_both_sides();
+    both_sides::see_both_sides();
     benches();
     Criterion::default().configure_from_args().final_summary();
 }

@@ -1,6 +1,8 @@
 //! What the IOContext workload costs, and what it allocates on both sides:
 //! probing, reading, decoding, and whole runs on one thread and two.
 
+#[path = "common/both_sides.rs"]
+mod both_sides;
 mod common;
 
 use std::fs::File;
@@ -102,12 +104,12 @@ fn runs(criterion: &mut Criterion) {
 
 criterion_group! {
     name = all;
-    config = common::criterion();
+    config = both_sides::criterion();
     targets = parts, runs
 }
 
 fn main() {
-    common::see_both_sides();
+    both_sides::see_both_sides();
     all();
     Criterion::default().configure_from_args().final_summary();
 }

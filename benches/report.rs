@@ -1,6 +1,8 @@
 //! How long a report of a large tree takes: 5,000 call sites in 200 processes,
 //! each process with an owner at every site.
 
+#[path = "common/both_sides.rs"]
+mod both_sides;
 mod common;
 
 use std::hint::black_box;
@@ -43,12 +45,12 @@ fn report(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = common::criterion();
+    config = both_sides::criterion();
     targets = report
 }
 
 fn main() {
-    common::see_both_sides();
+    both_sides::see_both_sides();
     benches();
     Criterion::default().configure_from_args().final_summary();
 }

@@ -1,6 +1,8 @@
 //! What looking costs: snapshots of a ledger with many owners and threads, and
 //! a measured piece of work. What they take from the heap is booked nowhere.
 
+#[path = "common/both_sides.rs"]
+mod both_sides;
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -71,12 +73,12 @@ fn work(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = common::criterion();
+    config = both_sides::criterion();
     targets = work, owners
 }
 
 fn main() {
-    common::see_both_sides();
+    both_sides::see_both_sides();
     benches();
     Criterion::default().configure_from_args().final_summary();
 }

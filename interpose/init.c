@@ -287,7 +287,7 @@ static const hl_core_api *find_preload(void)
 static int start(void)
 {
     find_next();
-    hl.delegate = find_preload();
+    __atomic_store_n(&hl.delegate, find_preload(), __ATOMIC_RELAXED); /* rust.c looks at any time */
     if (hl.delegate)
         return HL_OFF;
     hl.proven_glibc = is_glibc();

@@ -51,6 +51,20 @@ static void *next_realloc(void *block, size_t old_bytes, size_t alignment, size_
     return moved;
 }
 
+/*
+ * The core that keeps the books instead of this one, once that is known. It is
+ * called at once, by its fast way: its own start and forks are its own affair.
+ */
+HL_INLINE const hl_core_api *kept_elsewhere(void)
+{
+    return __atomic_load_n(&hl.delegate, __ATOMIC_RELAXED); /* what it points to never changes */
+}
+
+HL_INLINE bool kept_here(void)
+{
+    return HL_LIKELY(live_now() != HL_LIVE_NOT) || (!kept_elsewhere() && hl_ready());
+}
+
 /* ---- over the next allocator ---- */
 
 static HL_COLD void *book_slow(void *block, size_t bytes, uint64_t site)
@@ -107,18 +121,28 @@ HL_INLINE void *booked_alloc(uint32_t live, size_t bytes, size_t alignment, uint
     return book(live, next_alloc(bytes, alignment), bytes, site);
 }
 
+static HL_COLD void *alloc_slow(size_t bytes, size_t alignment, uint64_t site)
+{
+    if (kept_here())
+        return booked_alloc(live_now(), bytes, alignment, site);
+    return kept_elsewhere() ? kept_elsewhere()->rust_alloc(bytes, alignment, site) : next_alloc(bytes, alignment);
+}
+
+/* As the malloc hook: only what glibc's malloc serves goes the fast way. */
 void *hl_do_rust_alloc(size_t bytes, size_t alignment, uint64_t site)
 {
-    if (HL_LIKELY(hl_ready()))
-        return booked_alloc(live_now(), bytes, alignment, site);
-    return hl.delegate ? hl.delegate->rust_alloc(bytes, alignment, site) : next_alloc(bytes, alignment);
+    void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
+    if (HL_UNLIKELY(!malloc_aligns(bytes, alignment)) || HL_UNLIKELY(!next))
+        return alloc_slow(bytes, alignment, site);
+    void *block = next(bytes);
+    return book_glibc(block, bytes, site);
 }
 
 void *hl_do_rust_alloc_zeroed(size_t bytes, size_t alignment, uint64_t site)
 {
-    if (HL_UNLIKELY(!hl_ready()))
-        return hl.delegate ? hl.delegate->rust_alloc_zeroed(bytes, alignment, site)
-                           : next_alloc_zeroed(bytes, alignment);
+    if (HL_UNLIKELY(!kept_here()))
+        return kept_elsewhere() ? kept_elsewhere()->rust_alloc_zeroed(bytes, alignment, site)
+                                : next_alloc_zeroed(bytes, alignment);
     return book(live_now(), next_alloc_zeroed(bytes, alignment), bytes, site);
 }
 
@@ -150,12 +174,12 @@ static HL_COLD void release_after_quantum(void *block)
     hl.next.free(block);
 }
 
-void hl_do_rust_dealloc(void *block, size_t bytes)
+static HL_COLD void dealloc_slow(void *block, size_t bytes)
 {
-    if (HL_LIKELY(hl_ready()))
+    if (kept_here())
         release_slow(block, bytes);
-    else if (hl.delegate)
-        hl.delegate->rust_dealloc(block, bytes);
+    else if (kept_elsewhere())
+        kept_elsewhere()->rust_dealloc(block, bytes);
     else
         hl.next.free(block);
 }
@@ -166,7 +190,7 @@ HL_INLINE void release_placed(hl_place place, void *block, size_t bytes)
     /* Slow for what C allocated: `bytes` is not its size. */
     int left = hl_unbook(hl_record_of_entry(*entry, HL_SIDE_RUST), bytes, HL_SIDE_RUST);
     if (HL_UNLIKELY(left == HL_SLOW)) {
-        hl_do_rust_dealloc(block, bytes);
+        dealloc_slow(block, bytes);
         return;
     }
     hl_entry_clear(entry);
@@ -176,13 +200,18 @@ HL_INLINE void release_placed(hl_place place, void *block, size_t bytes)
         release_after_quantum(block);
 }
 
+/* A core that keeps no books has nothing near: whoever keeps them is asked from here. */
 static HL_COLD void release_far(void *block, size_t bytes)
 {
+    if (kept_elsewhere()) {
+        kept_elsewhere()->rust_dealloc(block, bytes);
+        return;
+    }
     hl_place place = hl_far_place(&hl.glibc_blocks, block);
     if (place.leaf)
         release_placed(place, block, bytes);
     else
-        hl_do_rust_dealloc(block, bytes);
+        dealloc_slow(block, bytes);
 }
 
 /* Nothing to look at first, as in hooks.c: what is not booked here goes the slow way. */
@@ -195,11 +224,16 @@ HL_INLINE void release(void *block, size_t bytes)
         release_placed(place, block, bytes);
 }
 
+void hl_do_rust_dealloc(void *block, size_t bytes)
+{
+    release(block, bytes);
+}
+
 void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes, uint64_t site)
 {
-    if (HL_UNLIKELY(!hl_ready()))
-        return hl.delegate ? hl.delegate->rust_realloc(block, old_bytes, alignment, bytes, site)
-                           : next_realloc(block, old_bytes, alignment, bytes);
+    if (HL_UNLIKELY(!kept_here()))
+        return kept_elsewhere() ? kept_elsewhere()->rust_realloc(block, old_bytes, alignment, bytes, site)
+                                : next_realloc(block, old_bytes, alignment, bytes);
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
     uint32_t owner = hl_entry_owner(before);
@@ -287,12 +321,12 @@ void hl_core_wrapped_allocated(void *block, size_t bytes, uint32_t is_realloc)
     hl_core_wrapped_book(block, bytes, HL_CALLER(), is_realloc);
 }
 
-/* As the malloc hook: only what glibc's malloc serves goes the fast way. */
+/* Says what hl_do_rust_alloc says, without a register that keeps the call site over the call. */
 void *hl_core_rust_alloc(size_t bytes, size_t alignment)
 {
     void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
     if (HL_UNLIKELY(!malloc_aligns(bytes, alignment)) || HL_UNLIKELY(!next))
-        return hl_do_rust_alloc(bytes, alignment, HL_CALLER());
+        return alloc_slow(bytes, alignment, HL_CALLER());
     void *block = next(bytes);
     return book_glibc(block, bytes, HL_CALLER());
 }

@@ -2,18 +2,12 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crate::Result;
 use crate::core;
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, OwnerBooks, read_live_bytes};
 use crate::ledger::layout::{HOOKS_C, HOOKS_RUST, OWNER_OVERFLOW};
 use crate::ledger::pages::Pages;
-use crate::pressure::{
-    Priority, Reclaim, Registration, Reservation, Settings, Subscription, reserve_waits,
-};
 
 /// Gives the ledger of this process.
 pub fn ledger() -> Ledger {
@@ -28,58 +22,6 @@ impl Ledger {
     /// Tells whether books are kept: false on other platforms, and where start-up failed.
     pub fn is_active(self) -> bool {
         core::copy_words(0, &mut [0])
-    }
-
-    /// Sets when clean-ups are driven in this process; [`Settings::start`] begins.
-    pub fn pressure(self) -> Settings {
-        Settings::default()
-    }
-
-    /// Registers a reclaimer for whoever drives clean-ups in this process, or from outside.
-    ///
-    /// Names are cut to 47 bytes. Of more than 64 reclaimers the last are not
-    /// called: [`Registration::is_active`] tells.
-    pub fn register(
-        self,
-        name: &str,
-        priority: Priority,
-        reclaim: Arc<dyn Reclaim>,
-    ) -> Registration {
-        Registration::new(name, priority, reclaim)
-    }
-
-    /// Wishes for a clean-up of so many bytes, 0 for as much as there is; false without a ledger.
-    pub fn request_cleanup(self, target_bytes: u64) -> bool {
-        core::pressure::ask(target_bytes)
-    }
-
-    /// Books memory that malloc never sees, if the hard limit has room for it.
-    ///
-    /// # Errors
-    /// [`Error::NoRoom`](crate::Error::NoRoom); a clean-up was then asked for.
-    pub fn try_reserve(self, bytes: usize) -> Result<Reservation> {
-        Reservation::try_new(bytes)
-    }
-
-    /// As [`Ledger::try_reserve`], waiting for clean-ups to make room, at most so long.
-    ///
-    /// # Errors
-    /// [`Error::NoRoom`](crate::Error::NoRoom) when the time is over.
-    pub fn reserve_within(self, bytes: usize, at_most: Duration) -> Result<Reservation> {
-        Reservation::new_within(bytes, at_most)
-    }
-
-    /// Tells how often [`Ledger::reserve_within`] had to wait in this process, and how long in all.
-    pub fn throttled(self) -> (u64, Duration) {
-        reserve_waits()
-    }
-
-    /// Opens a descriptor that tells when the level changes or a clean-up begins.
-    ///
-    /// # Errors
-    /// [`Error::NoLedger`](crate::Error::NoLedger), also when no descriptor is to be had.
-    pub fn subscribe(self) -> Result<Subscription> {
-        Subscription::new()
     }
 
     /// Reads both sides' live bytes alone, without a copy of the books: for series and limits.

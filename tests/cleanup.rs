@@ -321,13 +321,13 @@ fn a_reservation_past_the_hard_limit_waits_for_a_clean_up() {
     let (cache, _registration) = cache();
     cache.fill(60);
     assert!(ledger().try_reserve(1 << 40).is_ok(), "nobody set a limit");
-    let limit = live_bytes() + 10 * MIB as u64;
+    let before = live_bytes();
+    let limit = before + 10 * MIB as u64;
     let _pressure = settings()
         .growth(f64::INFINITY)
         .hard_limit(limit)
         .start()
         .unwrap();
-    let before = live_bytes();
     let held = ledger().reserve_within(40 * MIB, PATIENCE).unwrap();
     assert_eq!(held.bytes(), 40 * MIB);
     assert!(cache.calls() >= 1, "room was made");

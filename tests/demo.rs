@@ -7,9 +7,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::{Output, heapledger, run, workspace};
+use heapledger::iocontext::Workload;
 use serde_json::Value;
 
 /// Few enough to be quick.
@@ -39,16 +41,23 @@ fn c_grows_in_the_blind_run_and_not_in_the_manual_one() {
     let demo = figures(&[]);
     assert_eq!(demo["schema"], "heapledger.demo/1");
     assert_eq!(demo["runs"][0]["name"], "blind");
-    assert_eq!(demo["runs"][1]["name"], "manual");
-    let [blind, manual] = [&demo["runs"][0], &demo["runs"][1]];
-    for run in [blind, manual] {
+    assert_eq!(demo["runs"][1]["name"], "pressure");
+    assert_eq!(demo["runs"][2]["name"], "manual");
+    let [blind, pressure, manual] = [0, 1, 2].map(|run| &demo["runs"][run]);
+    for run in [blind, pressure, manual] {
         assert_eq!(number(run, "frames"), FRAMES);
         assert!(
             run["seconds"].as_f64().unwrap() > 0.0 && run["frames_per_s"].as_f64().unwrap() > 0.0
         );
         // C holds megabytes, and Rust a few bytes a frame.
         assert!(number(run, "rust_peak_live_bytes") < 16 << 10, "{run}");
-        assert!(number(run, "rss_peak_bytes") > number(run, "c_peak_live_bytes") / 2);
+        let (rss, c) = (
+            number(run, "rss_peak_bytes"),
+            number(run, "c_peak_live_bytes"),
+        );
+        assert!(rss > c / 2, "{run}");
+        // Looking for names afterwards takes more than this, and is not the workload's.
+        assert!(rss < c + (48 << 20), "{run}");
         assert!(run["timeline"].as_array().unwrap().len() > 1);
     }
     let all_frames = number(blind, "frame_bytes");
@@ -107,7 +116,7 @@ fn a_recorder_agrees_to_the_byte() {
 fn one_seed_on_one_thread_allocates_the_same_each_time() {
     let once = figures(&["--threads=1", "--seed=9"]);
     let again = figures(&["--threads=1", "--seed=9"]);
-    for (run, same) in [(0, 0), (1, 1)] {
+    for (run, same) in [(0, 0), (2, 2)] {
         for key in ["frame_bytes", "c_allocated_blocks", "c_allocated_bytes"] {
             assert_eq!(once["runs"][run][key], again["runs"][same][key], "{key}");
         }
@@ -117,6 +126,25 @@ fn one_seed_on_one_thread_allocates_the_same_each_time() {
         once["runs"][0]["c_allocated_bytes"],
         other["runs"][0]["c_allocated_bytes"]
     );
+}
+
+#[test]
+fn pressure_holds_c_down() {
+    let output = demo(&["--json", "--frames=96", "--soft-limit=128MiB"]);
+    assert_eq!(output.code(), 0, "{}", output.error);
+    let demo: Value = serde_json::from_str(&output.text).expect("one JSON object");
+    let [blind, held] = [0, 1].map(|run| &demo["runs"][run]);
+    assert_eq!(number(&held["pressure"], "soft_limit_bytes"), 128 << 20);
+    let events = held["pressure"]["events"].as_array().unwrap();
+    assert!(!events.is_empty(), "nobody cleaned up");
+    for event in events {
+        assert_eq!(event["trigger"], "soft_limit");
+        assert_eq!(event["reclaimers"][0]["name"], "frames");
+        assert!(number(event, "before_bytes") > (128 << 20) * 8 / 10);
+    }
+    assert!(number(held, "c_peak_live_bytes") < number(blind, "c_peak_live_bytes"));
+    assert!(number(&held["kept"], "frames") < 96);
+    assert_eq!(number(held, "frames"), 96);
 }
 
 #[test]
@@ -172,6 +200,46 @@ fn what_cannot_be_run_is_refused_before_memory_is_taken() {
         "{}",
         stray.error
     );
+}
+
+#[test]
+fn a_worker_does_not_outlive_its_demo() {
+    let workload = Workload {
+        frames: 100,
+        threads: 1,
+        seed: 1,
+    };
+    let container = workload.container().unwrap();
+    let mut worker = heapledger()
+        .arg("demo")
+        .env("HEAPLEDGER_DEMO_WORKER", "blind 100 1 1 536870912")
+        .env("LD_PRELOAD", common::preload_library())
+        .stdin(Stdio::from(container.try_clone().unwrap()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(worker.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"Progress\":"), "{line}");
+    // As when the demo was killed. One that has decoded everything ends with 0.
+    drop(out);
+    assert_eq!(worker.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn an_address_space_limit_gives_fewer_frames() {
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", r#"ulimit -v 600000 && exec "$0" demo --json"#])
+        .arg(env!("CARGO_BIN_EXE_heapledger"))
+        .stdin(Stdio::null());
+    let output = run(&mut shell);
+    assert_eq!(output.code(), 0, "{}", output.error);
+    let demo: Value = serde_json::from_str(&output.text).expect("one JSON object");
+    let frames = number(&demo, "frames");
+    assert!((24..100).contains(&frames), "{frames}");
+    assert_eq!(number(&demo["runs"][0], "frames"), frames);
 }
 
 #[test]

@@ -20,11 +20,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{preload_library, run, workspace};
 use heapledger::iocontext::faults::{self, Failure, FaultySource};
-use heapledger::iocontext::ffi::{IoContext, RawFrame, library};
+use heapledger::iocontext::ffi::{IoContext, Memory, RawFrame, library};
 use heapledger::iocontext::{
     Code, Decoder, Demuxer, Frame, FrameCache, Io, Recipe, Scene, Source, Stream, Workload,
     decode_all, generate,
@@ -227,6 +228,157 @@ fn each_step_of_a_decode_may_fail_and_nothing_is_left_behind() {
     }
     // A double free is a free of a block that the ledger does not know any more.
     assert_eq!(ledger().snapshot().foreign_frees(), foreign);
+}
+
+/// What the library frees, in order, by the number of the allocation; and when the source goes.
+mod frees {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+    use std::ffi::c_void;
+
+    #[derive(Default)]
+    struct Log {
+        taken: HashMap<usize, u64>,
+        count: u64,
+        /// The allocation to fail; 0: none.
+        failing: u64,
+        freed: Vec<u64>,
+    }
+
+    thread_local! {
+        static LOG: RefCell<Log> = RefCell::default();
+    }
+
+    /// Stands for the source among the numbers.
+    pub const SOURCE: u64 = 0;
+
+    pub fn note(number: u64) {
+        LOG.with_borrow_mut(|log| log.freed.push(number));
+    }
+
+    /// Gives what `work` frees, and how many allocations it tries.
+    pub fn of(failing: u64, work: impl FnOnce()) -> (Vec<u64>, u64) {
+        LOG.set(Log {
+            failing,
+            ..Log::default()
+        });
+        work();
+        let log = LOG.take();
+        assert!(log.taken.is_empty(), "left behind: {:?}", log.taken);
+        (log.freed, log.count)
+    }
+
+    fn take(from: impl FnOnce() -> *mut c_void) -> *mut c_void {
+        LOG.with_borrow_mut(|log| {
+            log.count += 1;
+            if log.count == log.failing {
+                return std::ptr::null_mut();
+            }
+            let block = from();
+            log.taken.insert(block as usize, log.count);
+            block
+        })
+    }
+
+    pub unsafe extern "C" fn malloc(bytes: usize) -> *mut c_void {
+        // SAFETY: as the library's call of malloc.
+        take(|| unsafe { libc::malloc(bytes) })
+    }
+
+    pub unsafe extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
+        // SAFETY: as the library's call of calloc.
+        take(|| unsafe { libc::calloc(count, bytes) })
+    }
+
+    pub unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
+        // SAFETY: as the library's call of realloc.
+        let moved = take(|| unsafe { libc::realloc(block, bytes) });
+        if !moved.is_null() && moved != block {
+            LOG.with_borrow_mut(|log| log.taken.remove(&(block as usize)));
+        }
+        moved
+    }
+
+    pub unsafe extern "C" fn free(block: *mut c_void) {
+        LOG.with_borrow_mut(|log| {
+            let number = log.taken.remove(&(block as usize));
+            assert!(number.is_some() || block.is_null(), "freed twice");
+            log.freed.extend(number);
+        });
+        // SAFETY: as the library's call of free.
+        unsafe { libc::free(block) }
+    }
+}
+
+unsafe extern "C" fn pass(_: *mut c_void, _: *mut RawFrame) -> c_int {
+    0
+}
+
+#[test]
+fn guards_free_in_the_very_order_of_the_goto_form() {
+    on_both_sides!(guards_free_in_the_very_order_of_the_goto_form);
+    struct Noted<S>(S);
+    impl<S> Drop for Noted<S> {
+        fn drop(&mut self) {
+            frees::note(frees::SOURCE);
+        }
+    }
+    impl<S: Source> Source for Noted<S> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+        fn seek(&mut self, offset: u64) -> io::Result<u64> {
+            self.0.seek(offset)
+        }
+        fn size(&mut self) -> io::Result<Option<u64>> {
+            self.0.size()
+        }
+    }
+    let decode = |form: Form, failure: Failure| {
+        let work = || -> Result<()> {
+            let source = FaultySource::new(Cursor::new(long_container()), failure);
+            let io = Io::new(Noted(source))?;
+            match form {
+                Form::Guards => decode_all(&io, |_| Ok(())),
+                // SAFETY: the context is the library's; `pass` needs no `opaque`.
+                Form::Goto => io.check(unsafe {
+                    (library()?.ic_decode_all)(io.as_ptr(), pass, std::ptr::null_mut())
+                }),
+            }
+        };
+        let _ = catch_unwind(AssertUnwindSafe(work));
+    };
+    long_container();
+    let memory = Memory {
+        malloc: frees::malloc,
+        calloc: frees::calloc,
+        realloc: frees::realloc,
+        free: frees::free,
+    };
+    // SAFETY: the only test in this process, and no object exists.
+    unsafe { (library().unwrap().ic_set_memory)(&memory) };
+
+    let both = |allocation: u64, callback: u64, failure: Failure| {
+        let [goto, guards] = [Form::Goto, Form::Guards].map(|form| {
+            let work = || faults::run(callback, || decode(form, failure)).1;
+            let mut callbacks = 0;
+            let (freed, allocations) = frees::of(allocation, || callbacks = work());
+            (freed, allocations, callbacks)
+        });
+        assert_eq!(goto, guards, "{failure:?} {allocation} {callback}");
+        guards
+    };
+    let (freed, allocations, callbacks) = both(0, 0, Failure::Error);
+    assert!(allocations > 30 && callbacks > 10);
+    // The IOContext came first; behind it only what its key stands for.
+    assert_eq!(freed[freed.len() - 2..], [1, frees::SOURCE]);
+    for allocation in 1..=allocations {
+        both(allocation, 0, Failure::Error);
+    }
+    for callback in 1..=callbacks {
+        both(0, callback, Failure::Error);
+        both(0, callback, Failure::Panic);
+    }
 }
 
 #[test]
@@ -445,6 +597,44 @@ fn callbacks_may_return_anything() {
 }
 
 #[test]
+fn a_callback_that_comes_back_to_its_own_source_gets_an_error() {
+    thread_local! {
+        static OWN: RefCell<Option<Rc<Io>>> = const { RefCell::new(None) };
+    }
+    let source = Scripted {
+        read: |inner, into| {
+            let own = OWN.with_borrow(Option::clone).expect("set below");
+            let nested = own.probe().map(drop);
+            assert_eq!(code_of(nested), Code::IO.value());
+            Source::read(inner, into)
+        },
+        ..Scripted::new()
+    };
+    let io = Rc::new(Io::new(source).unwrap());
+    OWN.set(Some(Rc::clone(&io)));
+    assert_eq!(io.probe().unwrap().frame_count, 7);
+    OWN.set(None);
+}
+
+#[test]
+fn an_argument_that_is_missing_is_refused_and_gives_no_object() {
+    let library = library().unwrap();
+    let mut packet = NonNull::dangling().as_ptr();
+    let mut frame = NonNull::dangling().as_ptr();
+    let mut decoder = NonNull::dangling().as_ptr();
+    // SAFETY: the library refuses each call before it looks at anything.
+    let codes = unsafe {
+        [
+            (library.ic_demuxer_read)(std::ptr::null_mut(), &mut packet),
+            (library.ic_decoder_open)(&mut decoder, std::ptr::null()),
+            (library.ic_decoder_decode)(std::ptr::null_mut(), std::ptr::null(), &mut frame),
+        ]
+    };
+    assert_eq!(codes, [Code::ARGUMENT.value(); 3]);
+    assert!(packet.is_null() && decoder.is_null() && frame.is_null());
+}
+
+#[test]
 fn a_seek_beyond_the_end_is_refused_and_changes_nothing() {
     let io = Io::new(Cursor::new(container())).unwrap();
     let mut demuxer = Demuxer::open(&io).unwrap();
@@ -481,6 +671,18 @@ fn a_container_cut_anywhere_gives_an_error_and_leaves_nothing() {
             "cut after {length} bytes"
         );
         assert_nothing_left(&measured, &format!("cut after {length} bytes"));
+    }
+    // Where nobody knows the size, the library has to run into the end.
+    for length in (0..whole.len()).step_by(13) {
+        let source = Scripted {
+            inner: Cursor::new(&whole[..length]),
+            size: |_| Ok(None),
+            ..Scripted::new()
+        };
+        let measured = measure(|| code_of(decode(source)));
+        let what = format!("cut after {length} bytes, of unknown size");
+        assert_eq!(measured.result, Code::TRUNCATED.value(), "{what}");
+        assert_nothing_left(&measured, &what);
     }
 }
 
@@ -769,6 +971,9 @@ fn the_cache_keeps_the_budget_that_it_counts() {
     assert!(cache.len() > 1 && cache.len() < 7, "{}", cache.len());
     let oldest = cache.evict().unwrap().frame.number();
     assert_eq!(oldest as usize, 7 - cache.len() - 1);
+    while cache.evict().is_some() {}
+    assert!(cache.is_empty());
+    assert_eq!(cache.visible_bytes(), 0);
 }
 
 #[test]

@@ -92,8 +92,14 @@ pub(crate) struct Options {
 /// # Errors
 /// When there is no room, or a run fails.
 pub(crate) fn run(options: &Options) -> Result<Demo> {
+    // Of address space a demand is taken on trust: it fails without harm to anybody else.
+    let addresses = match options.frames {
+        None => room::address_space_bytes(),
+        Some(_) => None,
+    };
+    let free_bytes = room::free_bytes().into_iter().chain(addresses).min();
     let workload = Workload {
-        frames: frames_that_fit(options, room::free_bytes())?,
+        frames: frames_that_fit(options, free_bytes)?,
         threads: options.threads,
         seed: options.seed,
     };

@@ -190,8 +190,9 @@ fn measured(task: &Task, container: &Arc<File>) -> Result<Run> {
     let decoded = decoded.context("cannot decode")?;
     let kept = keeper.kept();
     let held = unbooked(|| keeper.held());
-    let holders = unbooked(|| holders(&ledger().snapshot()));
+    // Before names are looked up: reading debug information takes tens of megabytes.
     let rss_peak_bytes = resident_peak_bytes()?;
+    let holders = unbooked(|| holders(&ledger().snapshot()));
     // The books are read when all is freed, so that nothing moves any more between this
     // reading and that of a recorder.
     drop(keeper);
@@ -228,8 +229,10 @@ fn take_readings(start: Instant, frames: &AtomicU64, is_over: &AtomicBool) -> Ve
             rust_live_bytes: live.rust_live_bytes,
             rss_bytes: resident_bytes().unwrap_or(0),
         });
-        // Whoever listens no longer has ended the demo, and this process with it.
-        let _ = tell(&Line::Progress(frames.load(Relaxed)));
+        // Nobody listens any more: the demo was ended, and a gibibyte is not to outlive it.
+        if tell(&Line::Progress(frames.load(Relaxed))).is_err() {
+            std::process::exit(1);
+        }
         if is_last {
             return points;
         }

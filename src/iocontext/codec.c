@@ -320,9 +320,10 @@ static void references_push(ic_decoder *decoder, owned_frame *owned)
 
 int ic_decoder_open(ic_decoder **opened, const ic_info *info)
 {
+    if (opened)
+        *opened = NULL;
     if (!opened || !info)
         return IC_ERR_ARGUMENT;
-    *opened = NULL;
     int code = ic_size_check(info->max_width, info->max_height);
     if (code < 0)
         return code;
@@ -412,6 +413,8 @@ void ic_decoder_keep(ic_decoder *decoder, ic_frame *frame)
 
 int ic_decoder_decode(ic_decoder *decoder, const ic_packet *packet, ic_frame **decoded)
 {
+    if (decoded)
+        *decoded = NULL;
     if (!decoder || !packet || !packet->data || !decoded)
         return IC_ERR_ARGUMENT;
     int code = ic_decoder_reconstruct(decoder, packet, decoded);

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// The functions and the key that the caller fills in (`IOContext`).
 #[repr(C)]
 pub struct IoContext {
-    /// A key of [`super::handles`], never a pointer.
+    /// A key (`handles.rs`), never a pointer.
     pub opaque: *mut c_void,
     /// Reads at most `size` bytes; gives the count, 0 at the end, or a code.
     pub read: Option<unsafe extern "C" fn(*mut c_void, *mut u8, c_int) -> c_int>,

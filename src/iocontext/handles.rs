@@ -7,7 +7,7 @@ use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
@@ -31,9 +31,14 @@ type Shared = Arc<Mutex<Entry>>;
 
 static SOURCES: RwLock<Option<SlotMap<DefaultKey, Shared>>> = RwLock::new(None);
 
-/// Poison says nothing here: panics of sources are caught inside the lock.
-fn lock(shared: &Shared) -> MutexGuard<'_, Entry> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+/// `None`: a callback of this source is running. It may have come back here itself, so waiting for
+/// it might never end. Poison says nothing: panics of sources are caught inside the lock.
+fn lock(shared: &Shared) -> Option<MutexGuard<'_, Entry>> {
+    match shared.try_lock() {
+        Ok(entry) => Some(entry),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Keeps a source reachable for C until it is dropped.
@@ -58,7 +63,7 @@ impl Handle {
 
     /// Goes on with a panic that a callback caught; gives the error that it kept.
     pub(super) fn take_failure(&self) -> Option<Error> {
-        let kept = find(self.opaque()).and_then(|shared| lock(&shared).kept.take());
+        let kept = find(self.opaque()).and_then(|shared| lock(&shared)?.kept.take());
         match kept? {
             Kept::Error(error) => Some(Error::Source(error)),
             Kept::Panic(payload) => resume_unwind(payload),
@@ -96,7 +101,7 @@ fn call<R>(
     work: impl FnOnce(&mut dyn Source) -> io::Result<R>,
 ) -> Result<R, Code> {
     let shared = find(opaque).ok_or(Code::HANDLE)?;
-    let mut entry = lock(&shared);
+    let mut entry = lock(&shared).ok_or(Code::IO)?;
     match &entry.kept {
         Some(Kept::Panic(_)) => return Err(Code::PANIC),
         Some(Kept::Error(_)) | None => {}

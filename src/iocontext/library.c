@@ -413,9 +413,10 @@ static int packet_parse(const ic_demuxer *demuxer, const uint8_t raw[IC_PACKET_B
 int ic_demuxer_read(ic_demuxer *demuxer, ic_packet **read)
 {
     uint8_t raw[IC_PACKET_BYTES];
+    if (read)
+        *read = NULL;
     if (!demuxer || !read)
         return IC_ERR_ARGUMENT;
-    *read = NULL;
     if (demuxer->next == demuxer->info.frame_count)
         return IC_ERR_END;
     ic_packet *packet = ic_memory_now.calloc(1, sizeof *packet);

@@ -128,6 +128,10 @@ pub(crate) fn read_header(pages: &dyn Pages) -> Result<Header> {
         return Err(Error::NotALedger);
     }
     let found = first[1] as u32;
+    // A writer has its layout's number to write yet when it has only the magic.
+    if found == 0 {
+        return Err(Error::NotALedger);
+    }
     if found != layout::LAYOUT {
         return Err(Error::Layout {
             found,

@@ -1,23 +1,20 @@
 //! The thread that drives clean-ups in this process.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::caller::{Caller, IN_CALL, Late};
 use super::cycle::{Claim, Cycle, CycleRecord};
 use super::exchange::{Decision, Event, Note, Order, Readings};
 use super::limits::{Level, Limits};
 use super::policy::Policy;
-use super::readings::{ControlGroup, resident_bytes, watch_stalls};
-use super::reclaim::PANICKED;
+use super::readings::{ControlGroup, resident_bytes};
 use super::reclaimers::{Outcome, Priority, RECLAIM_DEADLINE, Remark, Standing};
 use super::settings::Settings;
+use super::stalls::StallWatch;
 use crate::core::pressure as core;
 use crate::ledger::layout;
 use crate::snapshot::ledger;
@@ -248,7 +245,14 @@ impl Driver {
         let group = settings.follows_group.then(ControlGroup::own).flatten();
         let stalls = settings
             .follows_group
-            .then(|| StallWatch::start(group.as_ref(), &shared))
+            .then(|| {
+                let shared = Arc::clone(&shared);
+                let report = move || {
+                    shared.stalled.store(true, Release);
+                    core::poke();
+                };
+                StallWatch::start(group.as_ref(), report)
+            })
             .flatten();
         Driver {
             settings,
@@ -481,128 +485,5 @@ impl Driver {
             took,
             ending,
         })
-    }
-}
-
-thread_local! {
-    /// On a thread that calls reclaimers.
-    static IN_CALL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// What came of a call, and whether it panicked; `None`: there was no call.
-type Answer = Option<(core::Claim, bool)>;
-
-/// A thread that calls reclaimers, one after another.
-struct Caller {
-    jobs: mpsc::Sender<(u64, core::Request)>,
-    answers: mpsc::Receiver<Answer>,
-}
-
-/// The deadline passed.
-struct Late;
-
-impl Caller {
-    fn start() -> Option<Caller> {
-        let (jobs, todo) = mpsc::channel::<(u64, core::Request)>();
-        let (done, answers) = mpsc::channel();
-        let work = move || {
-            IN_CALL.set(true);
-            // Ends when nobody waits any more: the driver is gone, or has left this thread behind.
-            while let Ok((handle, request)) = todo.recv() {
-                PANICKED.set(false);
-                let claim = core::call(handle, &request);
-                if done
-                    .send(claim.map(|claim| (claim, PANICKED.get())))
-                    .is_err()
-                {
-                    return;
-                }
-            }
-        };
-        let builder = thread::Builder::new().name("heapledger".into());
-        builder.spawn(work).ok()?;
-        Some(Caller { jobs, answers })
-    }
-
-    fn call(&self, handle: u64, request: core::Request) -> std::result::Result<Answer, Late> {
-        if self.jobs.send((handle, request)).is_err() {
-            return Ok(None);
-        }
-        match self.answers.recv_timeout(RECLAIM_DEADLINE) {
-            Ok(answer) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) => Err(Late),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-        }
-    }
-}
-
-/// A thread that waits for the kernel to report stalls.
-struct StallWatch {
-    stop: File,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl StallWatch {
-    fn start(group: Option<&ControlGroup>, shared: &Arc<Shared>) -> Option<StallWatch> {
-        let watch = std::env::var_os("MEMORY_PRESSURE_WATCH");
-        let reports = watch_stalls(group, watch.as_deref()).ok()??;
-        let (stop, stopped) = event_fd().ok()?;
-        let shared = Arc::clone(shared);
-        let work = move || {
-            while wait_for_report(&reports, &stopped) {
-                shared.stalled.store(true, Release);
-                core::poke();
-            }
-        };
-        let builder = thread::Builder::new().name("heapledger".into());
-        let thread = builder.spawn(work).ok();
-        Some(StallWatch { stop, thread })
-    }
-}
-
-impl Drop for StallWatch {
-    fn drop(&mut self) {
-        let _ = io::Write::write_all(&mut self.stop, &1u64.to_ne_bytes());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// One end to write to, one to wait for.
-fn event_fd() -> io::Result<(File, File)> {
-    // SAFETY: no pointers.
-    let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if number < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else has.
-    let file: File = unsafe { std::os::fd::FromRawFd::from_raw_fd(number) };
-    Ok((file.try_clone()?, file))
-}
-
-/// Tells whether there is a report; false when asked to stop, or when the reports have ended.
-fn wait_for_report(reports: &File, stopped: &File) -> bool {
-    let mut waits = [
-        libc::pollfd {
-            fd: reports.as_raw_fd(),
-            events: libc::POLLPRI,
-            revents: 0,
-        },
-        libc::pollfd {
-            fd: stopped.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        },
-    ];
-    loop {
-        // SAFETY: two pollfd, as is said.
-        let ready = unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
-        if ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
-            continue;
-        }
-        let is_over = ready < 0 || waits[1].revents != 0;
-        let is_gone = waits[0].revents & (libc::POLLERR | libc::POLLNVAL) != 0;
-        return !is_over && !is_gone && waits[0].revents & libc::POLLPRI != 0;
     }
 }

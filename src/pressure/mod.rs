@@ -41,9 +41,13 @@
 //! program and one in the recorder, waits, reads, asks the policy, and calls the
 //! reclaimers in the order that [`reclaimers`] gives.
 
+#[cfg(target_os = "linux")]
+mod caller;
 mod cycle;
 #[cfg(target_os = "linux")]
 mod driver;
+#[cfg(target_os = "linux")]
+mod entry;
 mod exchange;
 mod limits;
 mod pacer;
@@ -60,6 +64,8 @@ mod settle;
 #[cfg(test)]
 mod simulation;
 #[cfg(target_os = "linux")]
+mod stalls;
+#[cfg(target_os = "linux")]
 mod subscribe;
 
 pub use cycle::{Claim, Cycle, CycleRecord, Trigger};
@@ -73,8 +79,6 @@ pub use reclaim::{Reclaim, ReclaimRequest, Reclaimed, Registration};
 pub use reclaimers::Priority;
 #[cfg(target_os = "linux")]
 pub use reserve::Reservation;
-#[cfg(target_os = "linux")]
-pub(crate) use reserve::waits as reserve_waits;
 pub use settings::Settings;
 #[cfg(target_os = "linux")]
 pub use subscribe::Subscription;

@@ -230,9 +230,9 @@ impl<'a> Watch<'a> {
         for arrival in std::mem::take(&mut self.arrivals) {
             match open_complete(&arrival) {
                 Ok(Some((file, header))) => self.admit(arrival, file, &header),
-                Ok(None) if arrival.is_alive() => self.arrivals.push(arrival),
+                Ok(None) => self.arrivals.push(arrival),
                 // Its writer died before it was complete, or it is no ledger.
-                Ok(None) | Err(_) => drop(fs::remove_file(&arrival.path)),
+                Err(_) => drop(fs::remove_file(&arrival.path)),
             }
         }
     }
