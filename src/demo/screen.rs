@@ -197,11 +197,11 @@ fn held(run: &Run) -> Option<String> {
     let held = run.pressure.as_ref()?;
     let freed_bytes: u64 = held.events.iter().map(|event| event.freed_bytes).sum();
     Some(format!(
-        "The run `{}` asked it {} to evict, by C's bytes: {} freed, below {}.\n",
+        "The run `{}` asks for less than {}: {} freed {}.\n",
         run.name,
-        counted(held.events.len() as u64, "time", "times"),
-        unsigned_size(freed_bytes),
-        unsigned_size(held.soft_limit_bytes)
+        unsigned_size(held.soft_limit_bytes),
+        counted(held.events.len() as u64, "clean-up", "clean-ups"),
+        unsigned_size(freed_bytes)
     ))
 }
 
