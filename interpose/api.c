@@ -8,7 +8,7 @@
 
 static void add_slot(const hl_slot *slot, hl_totals sums[HL_SIDES])
 {
-    uint32_t count = slot->record_count;
+    uint32_t count = __atomic_load_n(&slot->record_count, __ATOMIC_RELAXED);
     for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
         uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
         const hl_record *record = number ? hl_page_address(number) : NULL;

@@ -200,7 +200,7 @@ static uint64_t mono_ns(void)
 
 static void add_slot_to_capture(const hl_slot *slot, uint32_t which, int64_t *sum)
 {
-    uint32_t count = slot->record_count;
+    uint32_t count = __atomic_load_n(&slot->record_count, __ATOMIC_RELAXED);
     for (uint32_t page = 0; page < HL_RECORD_PAGES && page * HL_RECORDS_PER_PAGE < count; page++) {
         uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
         const hl_record *record = number ? hl_page_address(number) : NULL;
