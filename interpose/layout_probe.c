@@ -143,6 +143,8 @@ void hl_layout_probe(void)
     FIELD(hl_pressure, actions);
     FIELD(hl_pressure, acted);
     FIELD(hl_pressure, reclaimers);
+    FIELD(hl_pressure, driver);
+    FIELD(hl_pressure, history);
     FIELD(hl_pressure, reserved);
 
     BYTES(hl_header);

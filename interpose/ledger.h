@@ -258,7 +258,9 @@ typedef struct hl_pressure {
     uint32_t actions;        /* what the helper was told to do beside registered reclaimers */
     uint32_t acted;          /* helper: which of these it could do in clean-up `done` */
     uint32_t reclaimers;     /* registered now */
-    uint64_t reserved[6];
+    uint32_t driver;         /* release, its thread: process that drives its own clean-ups, whom a recorder leaves alone; 0: none */
+    uint32_t history;        /* release, the driver in the process: page of the clean-ups that it keeps; 0: none */
+    uint64_t reserved[5];
 } hl_pressure;
 
 /* One page. Written at start-up, or as each field says. */

@@ -61,6 +61,8 @@ int hl_do_pressure_read(hl_pressure *copy)
     copy->actions = __atomic_load_n(&words->actions, __ATOMIC_RELAXED);
     copy->acted = __atomic_load_n(&words->acted, __ATOMIC_RELAXED);
     copy->reclaimers = __atomic_load_n(&words->reclaimers, __ATOMIC_RELAXED);
+    copy->driver = __atomic_load_n(&words->driver, __ATOMIC_ACQUIRE);
+    copy->history = __atomic_load_n(&words->history, __ATOMIC_ACQUIRE);
     return 0;
 }
 

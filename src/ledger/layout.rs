@@ -151,7 +151,7 @@ mirror! {
         armed_bytes: i64, crossed: u32, level: u32, request: u32, request_level: u32,
         request_target_bytes: i64, done: u32, asked: u32, claimed_bytes: i64, asked_bytes: i64,
         bell: u32, crossings: u32, helper: u32, actions: u32, acted: u32, reclaimers: u32,
-        reserved: [u64; 6],
+        driver: u32, history: u32, reserved: [u64; 5],
     }
 }
 
