@@ -99,6 +99,8 @@ pub struct ThreadRow<'a> {
     pub name: &'a str,
     /// Both sides together.
     pub counts: Counts,
+    /// By side (index 0 = c, 1 = rust), as the side that booked it.
+    pub sides: [Counts; 2],
 }
 
 /// Collects owners; equal (call site, side, scope) become one row.

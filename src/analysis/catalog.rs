@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::recording::Recording;
-use crate::recording::model::{Module, Site};
+use crate::recording::model::{Inlined, Module, Site};
 
 /// Names a call site in a [`Catalog`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +58,8 @@ pub struct Place<'a> {
     pub file: Option<&'a str>,
     /// Source line.
     pub line: Option<u32>,
+    /// Functions that were inlined there, the outermost first.
+    pub inlined: &'a [Inlined],
     /// What side `c` booked here is Rust's.
     pub rust_shim: bool,
     /// It has an address; charges and the overflow owner have none.
@@ -199,6 +201,7 @@ impl<'a> Catalog<'a> {
             offset: 0,
             file: None,
             line: None,
+            inlined: &[],
             rust_shim: false,
             has_address: false,
         });
@@ -250,6 +253,7 @@ fn place_of<'a>(site: &'a Site, library_ids: &[LibraryId], libraries: &[Library<
         offset: site.offset,
         file: site.file.as_deref(),
         line: site.line,
+        inlined: &site.inlined,
         rust_shim: site.rust_shim,
         has_address: library != CHARGED && library != OVERFLOW,
     }

@@ -3,7 +3,8 @@
 use crate::counts::{Counts, Side};
 use crate::recording::Recording;
 use crate::recording::model::{
-    Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Start, Thread, TimelinePoint,
+    Inlined, Mode, Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Stack, StackFigures,
+    Start, Thread, TimelinePoint,
 };
 
 /// (bytes, blocks) allocated and freed; as much requested as allocated.
@@ -38,6 +39,52 @@ pub(crate) fn recording() -> Recording {
         ],
         processes: vec![process()],
         warnings: Vec::new(),
+    }
+}
+
+/// The same player in mode full: main's parser, with an inlined function, calls the
+/// codec once and allocates once.
+pub(crate) fn with_stacks() -> Recording {
+    let mut recording = recording();
+    recording.sites[1].inlined = vec![Inlined {
+        symbol: "Vec::grow".into(),
+        file: Some("/rust/vec.rs".into()),
+        line: Some(7),
+    }];
+    recording.sites[2].symbol = Some("main".into());
+    let process = &mut recording.processes[0];
+    process.mode = Mode::Full;
+    process.stacks = vec![
+        stack(&[0, 1, 2], Side::C, (Some(0), 1), (4_000_000, 5_000)),
+        Stack {
+            is_truncated: true,
+            ..stack(&[1, 2], Side::Rust, (None, 0), (200_000, 20))
+        },
+    ];
+    recording
+}
+
+fn stack(
+    frames: &[u32],
+    side: Side,
+    (scope, thread): (Option<u32>, u32),
+    (bytes, blocks): (u64, u64),
+) -> Stack {
+    Stack {
+        frames: frames.to_vec(),
+        is_truncated: false,
+        side,
+        scope,
+        thread: Some(thread),
+        figures: StackFigures {
+            live_bytes: bytes as i64,
+            live_blocks: blocks as i64,
+            allocated_bytes: bytes,
+            allocated_blocks: blocks,
+            at_peak: (bytes as i64, blocks as i64),
+            temporary: (bytes / 10, blocks / 10),
+            samples: blocks,
+        },
     }
 }
 

@@ -7,10 +7,13 @@
 mod books;
 mod catalog;
 mod fan_out;
+mod filter;
 mod invariants;
 mod process;
 mod signals;
 mod sizes;
+pub mod stacks;
+mod suppressions;
 #[cfg_attr(
     not(heapledger_core),
     allow(dead_code, reason = "runs are recorded where there is a core")
@@ -23,12 +26,14 @@ mod tree;
 pub(crate) mod fixture;
 
 pub use books::{Books, LibraryRow, ScopeRow, SideTotals, SiteRow, ThreadRow, Totals};
-pub use catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
+pub use catalog::{Catalog, Library, LibraryId, Place, ScopeId, SiteId};
 pub use fan_out::for_each_in_order;
+pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;
 pub use process::{PeakReport, ProcessReport};
 pub use signals::{signal_name, signal_number};
 pub use sizes::SizeSummary;
+pub use suppressions::{SuppressionError, Suppressions};
 pub use timeline::{Reading, Span, readings, seconds};
 pub use tree::Tree;
 #[cfg(heapledger_core)]
@@ -46,6 +51,10 @@ pub struct Report<'a> {
     pub catalog: Catalog<'a>,
     /// In the recording's order, the root first.
     pub processes: Vec<ProcessReport<'a>>,
+    /// Rows were left out by [`Report::narrow`].
+    pub is_narrowed: bool,
+    /// What suppressions left out.
+    pub suppressed: Suppressed,
 }
 
 impl<'a> Report<'a> {
@@ -66,6 +75,8 @@ impl<'a> Report<'a> {
             recording,
             catalog,
             processes,
+            is_narrowed: false,
+            suppressed: Suppressed::default(),
         }
     }
 

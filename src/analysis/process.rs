@@ -161,6 +161,7 @@ fn threads(process: &Process) -> Vec<ThreadRow<'_>> {
             tid: thread.tid,
             name: &thread.name,
             counts: thread.counts.into_iter().sum(),
+            sides: thread.counts,
         })
         .collect();
     rows.sort_by_key(|row| size_order(&row.counts));
@@ -183,16 +184,21 @@ fn choose_shares(process: &Process, books: &mut Books) -> i64 {
 }
 
 fn peak(process: &Process, sites: &[SiteRow], captured_live_bytes: i64) -> PeakReport {
-    let mut held: Vec<u32> = (0..sites.len() as u32)
-        .filter(|&index| sites[index as usize].at_peak != (0, 0))
-        .collect();
-    held.sort_by_key(|&index| std::cmp::Reverse(sites[index as usize].at_peak));
     PeakReport {
         live_bytes: process.peak.live_bytes[2],
         at_s: seconds(process.peak.at_s),
         captured_live_bytes,
-        sites: held,
+        sites: held_at_peak(sites),
     }
+}
+
+/// Gives the rows that held something at the peak, the largest first.
+pub(crate) fn held_at_peak(sites: &[SiteRow]) -> Vec<u32> {
+    let mut held: Vec<u32> = (0..sites.len() as u32)
+        .filter(|&index| sites[index as usize].at_peak != (0, 0))
+        .collect();
+    held.sort_by_key(|&index| std::cmp::Reverse(sites[index as usize].at_peak));
+    held
 }
 
 fn notes(process: &Process, moved: &Moved) -> Vec<String> {

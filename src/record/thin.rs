@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::counts::Side;
-use crate::recording::model::{OwnerEntry, Process};
+use crate::recording::model::{OwnerEntry, Process, Stack, StackFigures};
 use crate::recording::resolve::Tables;
 
 /// From this size of the recording on, a process keeps its larger owners only.
@@ -14,13 +14,14 @@ const FRUGAL_BYTES: u64 = 64 << 20;
 
 /// Leaves out of a process what a recording of this size has no room for.
 pub(super) fn thin(process: Process, recording_bytes: u64, tables: &mut Tables) -> Process {
-    let (owners, points, events) = match recording_bytes {
+    let (owners, stacks, points, events) = match recording_bytes {
         0..CAREFUL_BYTES => return process,
-        CAREFUL_BYTES..FRUGAL_BYTES => (48, 50, 16),
-        _ => (6, 2, 1),
+        CAREFUL_BYTES..FRUGAL_BYTES => (48, 500, 50, 16),
+        _ => (6, 6, 2, 1),
     };
     let mut process = process;
     fold_owners(&mut process, owners, tables.overflow_site());
+    fold_stacks(&mut process, stacks, tables.overflow_site());
     let surplus = process.pressure.events.len().saturating_sub(events);
     process.pressure.events.drain(..surplus);
     let stride = process.timeline.len().div_ceil(points).max(1);
@@ -67,6 +68,36 @@ fn fold_owners(process: &mut Process, keep: usize, overflow: u32) {
     process.owners.extend(folded.into_values());
 }
 
+/// Keeps the stacks that hold or held most and folds the others, by side and scope.
+fn fold_stacks(process: &mut Process, keep: usize, overflow: u32) {
+    if process.stacks.len() <= keep {
+        return;
+    }
+    let weight = |stack: &Stack| {
+        let figures = &stack.figures;
+        (
+            figures.live_bytes.max(figures.at_peak.0),
+            figures.allocated_bytes,
+        )
+    };
+    process
+        .stacks
+        .sort_by_key(|stack| std::cmp::Reverse(weight(stack)));
+    let mut folded: HashMap<(Side, Option<u32>), StackFigures> = HashMap::new();
+    for stack in process.stacks.drain(keep..) {
+        *folded.entry((stack.side, stack.scope)).or_default() += stack.figures;
+    }
+    let rest = folded.into_iter().map(|((side, scope), figures)| Stack {
+        frames: vec![overflow],
+        is_truncated: true,
+        side,
+        scope,
+        thread: None,
+        figures,
+    });
+    process.stacks.extend(rest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,8 +112,21 @@ mod tests {
             counts: Counts::new((index * 100, index), (index * 50, index / 2), index * 90, 0),
             at_peak: (1, 1),
         };
+        let stack = |index: u64| Stack {
+            frames: vec![index as u32, 0],
+            is_truncated: false,
+            side: Side::from_index(index as usize),
+            scope: None,
+            thread: Some(3),
+            figures: StackFigures {
+                live_bytes: index as i64,
+                samples: 1,
+                ..StackFigures::default()
+            },
+        };
         let process = Process {
             owners: (0..500).map(owner).collect(),
+            stacks: (0..500).map(stack).collect(),
             ..Process::default()
         };
         let sum = |process: &Process| {
@@ -96,6 +140,12 @@ mod tests {
         let thinned = thin(process, FRUGAL_BYTES, &mut Tables::default());
         assert_eq!(sum(&thinned), before);
         assert_eq!(thinned.owners.len(), 8);
+        let mut stacks = StackFigures::default();
+        for stack in &thinned.stacks {
+            stacks += stack.figures;
+        }
+        assert_eq!((stacks.live_bytes, stacks.samples), (499 * 250, 500));
+        assert_eq!(thinned.stacks.len(), 8);
         assert_eq!(
             thinned
                 .owners

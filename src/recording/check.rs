@@ -3,6 +3,9 @@
 
 use super::model::{PressureEvent, Process, Recording};
 
+/// No recorder keeps deeper stacks.
+const MOST_FRAMES: usize = 1024;
+
 /// Drops what refers to nothing and says so.
 pub(super) fn check(recording: &mut Recording) {
     let modules = recording.modules.len();
@@ -47,6 +50,7 @@ fn check_process(process: &mut Process, sites: usize) -> usize {
             dangling += 1;
         }
     }
+    dangling += check_stacks(process, sites);
     for seconds in [
         &mut process.started_s,
         &mut process.duration_s,
@@ -68,4 +72,28 @@ fn times(event: &mut PressureEvent) -> impl Iterator<Item = &mut f64> {
     [&mut event.t_s, &mut event.settle_s, &mut event.took_s]
         .into_iter()
         .chain(calls)
+}
+
+/// A frame that leads nowhere costs its stack: without it the stack would be another one.
+fn check_stacks(process: &mut Process, sites: usize) -> usize {
+    let before = process.stacks.len();
+    process.stacks.retain(|stack| {
+        let is_known = |&frame: &u32| (frame as usize) < sites;
+        !stack.frames.is_empty() && stack.frames.iter().all(is_known)
+    });
+    let mut dangling = before - process.stacks.len();
+    let (scopes, threads) = (process.scopes.len(), process.threads.len());
+    for stack in &mut process.stacks {
+        if stack.frames.len() > MOST_FRAMES {
+            stack.frames.truncate(MOST_FRAMES);
+            stack.is_truncated = true;
+        }
+        for (index, rows) in [(&mut stack.scope, scopes), (&mut stack.thread, threads)] {
+            if index.is_some_and(|index| index as usize >= rows) {
+                *index = None;
+                dangling += 1;
+            }
+        }
+    }
+    dangling
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::check;
 use super::frame::{Frame, LAYOUT, MAGIC, Next, PREAMBLE_BYTES};
-use super::model::{Module, Process, Recording, Site, Start};
+use super::model::{Module, Process, Recording, Site, Stack, Start};
 
 /// Rows of a table in one frame.
 const ROWS_PER_FRAME: usize = 4096;
@@ -105,13 +105,15 @@ impl Writer {
     /// Appends a process, after what is new in the tables it refers to.
     pub(crate) fn process(
         &mut self,
-        process: Process,
+        mut process: Process,
         modules: &[Module],
         sites: &[Site],
     ) -> io::Result<()> {
         let mut bytes = Vec::new();
         encode_rows(&mut bytes, modules, self.modules_written, Frame::Modules)?;
         encode_rows(&mut bytes, sites, self.sites_written, Frame::Sites)?;
+        let stacks = std::mem::take(&mut process.stacks);
+        encode_rows(&mut bytes, &stacks, 0, |_, rows| Frame::Stacks(rows))?;
         bytes.extend(Frame::Process(Box::new(process)).encode()?);
         self.put(&bytes)?;
         (self.modules_written, self.sites_written) = (modules.len(), sites.len());
@@ -178,6 +180,8 @@ pub(crate) struct Frames {
     pub recording: Recording,
     /// The recorder wrote its end frame.
     pub ended: bool,
+    /// Stacks that wait for their process.
+    stacks: Vec<Stack>,
 }
 
 /// Reads all complete frames.
@@ -207,6 +211,7 @@ pub(crate) fn read(file: File, path: &Path) -> Result<Frames, OpenError> {
     let mut frames = Frames {
         recording: Recording::default(),
         ended: false,
+        stacks: Vec::new(),
     };
     loop {
         let problem = match Frame::read(&mut input) {
@@ -232,7 +237,11 @@ impl Frames {
             Frame::Start(start) => recording.start = start,
             Frame::Modules(first, rows) => replace_from(&mut recording.modules, first, rows),
             Frame::Sites(first, rows) => replace_from(&mut recording.sites, first, rows),
-            Frame::Process(process) => recording.processes.push(*process),
+            Frame::Stacks(rows) => self.stacks.extend(rows),
+            Frame::Process(process) => recording.processes.push(Process {
+                stacks: std::mem::take(&mut self.stacks),
+                ..*process
+            }),
             Frame::End => self.ended = true,
         }
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Outcome, OwnerEntry};
+use crate::recording::model::{Inlined, Mode, Outcome, OwnerEntry, Stack, StackFigures};
 
 fn sample_process(pid: u32, site: u32) -> Process {
     let counts = Counts::new((4096, 4), (1024, 1), 4000, 0);
@@ -16,6 +16,19 @@ fn sample_process(pid: u32, site: u32) -> Process {
             scope: None,
             counts,
             at_peak: (10, 1),
+        }],
+        mode: Mode::Full,
+        stacks: vec![Stack {
+            frames: vec![site, 0],
+            is_truncated: false,
+            side: Side::C,
+            scope: None,
+            thread: None,
+            figures: StackFigures {
+                live_bytes: 3072,
+                samples: 4,
+                ..StackFigures::default()
+            },
         }],
         ..Process::default()
     }
@@ -54,6 +67,11 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
         .unwrap();
     ends.push(writer.bytes_written() as usize);
     sites[0].symbol = Some("decode".into());
+    sites[0].inlined = vec![Inlined {
+        symbol: "grow".into(),
+        file: None,
+        line: Some(3),
+    }];
     writer.end(&sites).unwrap();
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).unwrap();
@@ -84,7 +102,15 @@ fn what_was_written_comes_back_with_the_root_first() {
     );
     assert_eq!(recording.processes[0].outcome, Outcome::Signal(9));
     assert_eq!(recording.sites[0].symbol.as_deref(), Some("decode"));
+    assert_eq!(recording.sites[0].inlined[0].symbol, "grow");
     assert_eq!(recording.sites.len(), 2);
+    let [first, second] = &recording.processes[..] else {
+        panic!("two processes");
+    };
+    assert_eq!(first.stacks[0].frames, [1, 0]);
+    assert_eq!(second.stacks[0].frames, [0, 0]);
+    assert_eq!(first.mode, Mode::Full);
+    assert_eq!(first.stacks[0].figures.live_bytes, 3072);
     assert_eq!(recording.modules[0].name(), "x.so");
 }
 
@@ -152,6 +178,12 @@ fn indices_that_lead_nowhere_are_left_out() {
         scope: Some(5),
         ..process.owners[0].clone()
     });
+    process.stacks.push(Stack {
+        frames: vec![0; 5000],
+        scope: Some(9),
+        thread: Some(7),
+        ..process.stacks[0].clone()
+    });
     writer.process(process, &[], &sites).unwrap();
     writer.end(&sites).unwrap();
     let recording = Recording::open(file.path()).unwrap();
@@ -161,8 +193,13 @@ fn indices_that_lead_nowhere_are_left_out() {
     assert_eq!(recording.processes[0].started_s, 0.0);
     assert_eq!(
         recording.warnings,
-        ["3 entries refer to nothing and are left out"]
+        ["6 entries refer to nothing and are left out"]
     );
+    let [stack] = &recording.processes[0].stacks[..] else {
+        panic!("the stack with a frame that leads nowhere is left out");
+    };
+    assert_eq!((stack.scope, stack.thread), (None, None));
+    assert_eq!((stack.frames.len(), stack.is_truncated), (1024, true));
 }
 
 proptest! {
@@ -180,7 +217,7 @@ proptest! {
 
     /// With a checksum that fits, what is inside the frame is the enemy's choice.
     #[test]
-    fn hostile_payloads_never_panic(kind in 0u8..7, payload in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn hostile_payloads_never_panic(kind in 0u8..8, payload in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(LAYOUT.to_le_bytes());
         bytes.push(kind);

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Module, Process, Site, Start};
+use super::model::{Module, Process, Site, Stack, Start};
 
 /// First bytes of every recording.
 pub(crate) const MAGIC: [u8; 8] = *b"hlrecord";
@@ -34,6 +34,8 @@ pub(crate) enum Frame {
     Process(Box<Process>),
     /// The run ended in good order.
     End,
+    /// Stacks of the process that comes next.
+    Stacks(Vec<Stack>),
 }
 
 impl Frame {
@@ -44,6 +46,7 @@ impl Frame {
             Frame::Sites(..) => 3,
             Frame::Process(_) => 4,
             Frame::End => 5,
+            Frame::Stacks(_) => 6,
         }
     }
 

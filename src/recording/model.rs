@@ -4,6 +4,8 @@
 //! whole recording shares, so that a site that appears in 200 processes is
 //! resolved and stored once.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{Counts, Side};
@@ -68,6 +70,8 @@ pub struct Site {
     pub file: Option<String>,
     /// Source line of the call.
     pub line: Option<u32>,
+    /// Functions that the compiler inlined there, the outermost first; the last one makes the call.
+    pub inlined: Vec<Inlined>,
     /// The call is one of Rust's standard allocator shims, so that what side `c`
     /// booked here is Rust's.
     pub rust_shim: bool,
@@ -75,6 +79,48 @@ pub struct Site {
     pub charged: Option<String>,
     /// Stands for all owners that found no room in the ledger.
     pub overflow: bool,
+}
+
+/// A function that the compiler put into another one at a call site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Inlined {
+    /// Its name, demangled.
+    pub symbol: String,
+    /// Source file, within this function, of the call.
+    pub file: Option<String>,
+    /// Source line, within this function, of the call.
+    pub line: Option<u32>,
+}
+
+/// What is known of each allocation of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Its call site: [`Process::stacks`] is empty.
+    #[default]
+    Count,
+    /// The stacks of a sample: their figures are estimates without bias.
+    Sample {
+        /// Mean bytes between two samples.
+        sample_bytes: u64,
+    },
+    /// Its stack: figures are exact.
+    Full,
+}
+
+impl Mode {
+    /// Gives the name that the command line has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Count => "count",
+            Mode::Sample { .. } => "sample",
+            Mode::Full => "full",
+        }
+    }
+
+    /// Tells whether figures of stacks are exact, and no estimates.
+    pub fn has_exact_stacks(self) -> bool {
+        !matches!(self, Mode::Sample { .. })
+    }
 }
 
 /// How a process ended.
@@ -116,8 +162,13 @@ pub struct Process {
     pub forked: bool,
     /// Bitwise or of what is booked: 1 = side c, 2 = side rust.
     pub hooks: u32,
+    /// What is known of each allocation.
+    pub mode: Mode,
     /// Everything that was ever booked, by owner.
     pub owners: Vec<OwnerEntry>,
+    /// What was booked by stack. It lies in frames of its own, in front of the process's.
+    #[serde(skip)]
+    pub stacks: Vec<Stack>,
     /// Names of the scopes that owners refer to.
     pub scopes: Vec<String>,
     /// The same, by thread.
@@ -147,6 +198,67 @@ pub struct OwnerEntry {
     pub counts: Counts,
     /// Live bytes and blocks when the peak was captured.
     pub at_peak: (i64, i64),
+}
+
+/// Who asked for memory, with all callers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stack {
+    /// Indices into [`Recording::sites`], innermost first: the call into the malloc
+    /// family, then the call of the function it stands in, and so on.
+    pub frames: Vec<u32>,
+    /// The outermost frames are missing.
+    pub is_truncated: bool,
+    /// Side that booked it.
+    pub side: Side,
+    /// Index into [`Process::scopes`].
+    pub scope: Option<u32>,
+    /// Index into [`Process::threads`], where stacks are kept by thread.
+    pub thread: Option<u32>,
+    /// What it holds.
+    pub figures: StackFigures,
+}
+
+/// What was allocated at a stack: exact, or estimated from samples, as
+/// [`Process::mode`] says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackFigures {
+    /// Bytes held at the end.
+    pub live_bytes: i64,
+    /// Blocks held at the end.
+    pub live_blocks: i64,
+    /// Bytes ever allocated.
+    pub allocated_bytes: u64,
+    /// Blocks ever allocated.
+    pub allocated_blocks: u64,
+    /// Live bytes and blocks when the peak was captured.
+    pub at_peak: (i64, i64),
+    /// Bytes and blocks that the same thread's next operation freed; mode full alone knows.
+    pub temporary: (u64, u64),
+    /// Allocations that the figures are made from.
+    pub samples: u64,
+}
+
+impl AddAssign for StackFigures {
+    /// Adds up, and stops at the largest number: figures may be an enemy's.
+    fn add_assign(&mut self, other: StackFigures) {
+        for (sum, value) in [
+            (&mut self.live_bytes, other.live_bytes),
+            (&mut self.live_blocks, other.live_blocks),
+            (&mut self.at_peak.0, other.at_peak.0),
+            (&mut self.at_peak.1, other.at_peak.1),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
+        for (sum, value) in [
+            (&mut self.allocated_bytes, other.allocated_bytes),
+            (&mut self.allocated_blocks, other.allocated_blocks),
+            (&mut self.temporary.0, other.temporary.0),
+            (&mut self.temporary.1, other.temporary.1),
+            (&mut self.samples, other.samples),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
+    }
 }
 
 /// What one thread booked.

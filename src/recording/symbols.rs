@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Sym, Symbolizer};
-use indicatif::ProgressBar;
+use blazesym::symbolize::{CodeInfo, InlinedFn, Input, Sym, Symbolizer};
+use indicatif::{ProgressBar, ProgressStyle};
 use object::{Object, ReadCache};
 
-use super::model::{Module, Site};
+use super::model::{Inlined, Module, Site};
 use super::shims::{is_shim, mark_shims};
 
 /// Where what nobody here has built lies.
@@ -34,6 +34,8 @@ const SYSTEM_DIRECTORIES: [&str; 9] = [
 
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Sites looked up between two looks at the clock.
+const SITES_A_STEP: usize = 512;
 
 /// Gives every site that has no name yet what its module's symbols and line
 /// tables know of it.
@@ -44,48 +46,104 @@ pub(crate) fn resolve(modules: &[Module], sites: &mut [Site]) {
             by_module.entry(module).or_default().push(index);
         }
     }
-    let began = Instant::now();
-    let mut progress: Option<ProgressBar> = None;
-    for (done, (&module, indices)) in by_module.iter().enumerate() {
-        if progress.is_none() && began.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
-            progress =
-                Some(ProgressBar::new(by_module.len() as u64).with_message("reading symbols"));
-        }
-        if let Some(bar) = &progress {
-            bar.set_position(done as u64);
-        }
+    let mut progress = Progress::of(by_module.values().map(Vec::len).sum());
+    for (&module, indices) in &by_module {
         if let Some(module) = modules.get(module as usize) {
-            resolve_indices(module, sites, indices);
+            resolve_indices(module, sites, indices, &mut progress);
         }
     }
-    if let Some(bar) = progress {
-        bar.finish_and_clear();
+    progress.finish();
+}
+
+/// How many sites have been looked up, told to a terminal when it takes long.
+struct Progress {
+    began: Instant,
+    is_shown: bool,
+    sites: usize,
+    done: usize,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn of(sites: usize) -> Progress {
+        Progress {
+            began: Instant::now(),
+            is_shown: std::io::stderr().is_terminal(),
+            sites,
+            done: 0,
+            bar: None,
+        }
+    }
+
+    fn silent() -> Progress {
+        Progress {
+            is_shown: false,
+            ..Progress::of(0)
+        }
+    }
+
+    fn add(&mut self, sites: usize) {
+        self.done += sites;
+        if self.bar.is_none() && self.is_shown && self.began.elapsed() > PATIENCE {
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}");
+            let bar = ProgressBar::new(self.sites as u64).with_message("reading symbols");
+            self.bar = Some(match style {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            });
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done as u64);
+        }
+    }
+
+    fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 
 /// Gives sites of one module their names, and shows nobody how far it got.
 pub(crate) fn resolve_module(module: &Module, sites: &mut [Site]) {
     let indices: Vec<usize> = (0..sites.len()).collect();
-    resolve_indices(module, sites, &indices);
+    resolve_indices(module, sites, &indices, &mut Progress::silent());
 }
 
-fn resolve_indices(module: &Module, sites: &mut [Site], indices: &[usize]) {
+fn resolve_indices(
+    module: &Module,
+    sites: &mut [Site],
+    indices: &[usize],
+    progress: &mut Progress,
+) {
     // A damaged object file must not cost the recording.
-    let _ = catch_unwind(AssertUnwindSafe(|| read_names(module, sites, indices)));
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        read_names(module, sites, indices, progress)
+    }));
 }
 
-fn read_names(module: &Module, sites: &mut [Site], indices: &[usize]) -> Option<()> {
+fn read_names(
+    module: &Module,
+    sites: &mut [Site],
+    indices: &[usize],
+    progress: &mut Progress,
+) -> Option<()> {
     let path = Path::new(&module.path);
     let cache = ReadCache::new(open_regular(path)?);
     let elf = object::File::parse(&cache).ok()?;
     if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
         return None;
     }
-    if wants_lines(path, &elf) {
-        name_sites(Elf::new(path), sites, indices);
-    } else {
-        // No line tables of system libraries: they take a tenth of a second to read.
-        name_from_symbols(path, &module.build_id, sites, indices);
+    let lines = wants_lines(path, &elf);
+    name_from(path, lines, sites, indices, progress);
+    let lacks = |site: &Site| site.symbol.is_none() || (lines && site.file.is_none());
+    let lacking: Vec<usize> = indices
+        .iter()
+        .copied()
+        .filter(|&index| lacks(&sites[index]))
+        .collect();
+    if let Some(apart) = file_apart(&module.build_id).filter(|_| !lacking.is_empty()) {
+        name_from(&apart, lines, sites, &lacking, &mut Progress::silent());
     }
     mark_shims(&elf, sites, indices);
     Some(())
@@ -108,53 +166,64 @@ fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
     !is_systems || elf.section_by_name(".debug_info").is_some()
 }
 
-/// Takes names from the symbol table, and where it was stripped, from the one
-/// that the system keeps apart.
-fn name_from_symbols(path: &Path, build_id: &[u8], sites: &mut [Site], indices: &[usize]) {
+/// Takes what a file knows. One whose debug information cannot be read, or whose
+/// debug link leads to another build's, still has its symbol table.
+fn name_from(
+    path: &Path,
+    lines: bool,
+    sites: &mut [Site],
+    indices: &[usize],
+    progress: &mut Progress,
+) {
     let mut source = Elf::new(path);
-    source.debug_syms = false;
-    name_sites(source, sites, indices);
-    let nameless = indices.iter().copied();
-    let nameless: Vec<usize> = nameless
-        .filter(|&index| sites[index].symbol.is_none())
-        .collect();
-    if let Some(apart) = symbols_apart(build_id).filter(|_| !nameless.is_empty()) {
-        let mut source = Elf::new(apart);
+    source.debug_syms = lines;
+    if name_sites(source.clone(), sites, indices, progress).is_none() && lines {
         source.debug_syms = false;
-        name_sites(source, sites, &nameless);
+        name_sites(source, sites, indices, progress);
     }
 }
 
 /// Gives the file in which distributions keep what they stripped off.
-fn symbols_apart(build_id: &[u8]) -> Option<PathBuf> {
+fn file_apart(build_id: &[u8]) -> Option<PathBuf> {
     let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let (directory, name) = digits
         .split_at_checked(2)
         .filter(|(_, rest)| !rest.is_empty())?;
     let path = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
-    open_regular(Path::new(&path)).map(|_| path.into())
+    let cache = ReadCache::new(open_regular(Path::new(&path))?);
+    let elf = object::File::parse(&cache).ok()?;
+    (elf.build_id().ok()? == Some(build_id)).then(|| path.into())
 }
 
-fn name_sites(source: Elf, sites: &mut [Site], indices: &[usize]) {
-    // The return address may already belong to the next line, or the next function.
-    let calls: Vec<u64> = indices
-        .iter()
-        .map(|&index| sites[index].offset.saturating_sub(1))
-        .collect();
+fn name_sites(
+    source: Elf,
+    sites: &mut [Site],
+    indices: &[usize],
+    progress: &mut Progress,
+) -> Option<()> {
     let source = Source::Elf(source);
     // Its demangling takes C names for C++ types: `t` would become `unsigned short`.
     let symbolizer = Symbolizer::builder()
         .enable_auto_reload(false)
         .enable_demangling(false)
         .build();
-    let Ok(found) = symbolizer.symbolize(&source, Input::VirtOffset(&calls)) else {
-        return;
-    };
-    for (&index, found) in indices.iter().zip(found) {
-        if let Some(symbol) = found.as_sym() {
-            name_site(&mut sites[index], symbol);
+    for indices in indices.chunks(SITES_A_STEP) {
+        // The return address may already belong to the next line, or the next function.
+        let calls: Vec<u64> = indices
+            .iter()
+            .map(|&index| sites[index].offset.saturating_sub(1))
+            .collect();
+        let found = symbolizer
+            .symbolize(&source, Input::VirtOffset(&calls))
+            .ok()?;
+        for (&index, found) in indices.iter().zip(found) {
+            if let Some(symbol) = found.as_sym() {
+                name_site(&mut sites[index], symbol);
+            }
         }
+        progress.add(indices.len());
     }
+    Some(())
 }
 
 /// Gives the name that the source has: Rust's without its hash, C++'s with its
@@ -170,8 +239,8 @@ fn demangled(name: &str) -> String {
     cpp.unwrap_or_else(|| name.to_owned())
 }
 
-/// Takes the function that the compiler emitted, not what it inlined there:
-/// `decode` says more than `Vec::with_capacity`.
+/// Calls the site by the function that the compiler emitted, not by what it inlined
+/// there: `decode` says more than `Vec::with_capacity`.
 fn name_site(site: &mut Site, symbol: &Sym<'_>) {
     let name = demangled(&symbol.name);
     if is_shim(&symbol.name) || is_shim(&name) {
@@ -179,9 +248,23 @@ fn name_site(site: &mut Site, symbol: &Sym<'_>) {
     }
     site.symbol = Some(name);
     if let Some(code) = &symbol.code_info {
-        site.file = Some(code.to_path().to_string_lossy().into_owned());
-        site.line = code.line;
+        (site.file, site.line) = source_of(code);
     }
+    site.inlined = symbol.inlined.iter().map(inlined).collect();
+}
+
+fn inlined(function: &InlinedFn<'_>) -> Inlined {
+    let (file, line) = function.code_info.as_ref().map_or((None, None), source_of);
+    Inlined {
+        symbol: demangled(&function.name),
+        file,
+        line,
+    }
+}
+
+fn source_of(code: &CodeInfo<'_>) -> (Option<String>, Option<u32>) {
+    let file = code.to_path().to_string_lossy().into_owned();
+    (Some(file), code.line)
 }
 
 #[cfg(test)]

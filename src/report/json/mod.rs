@@ -130,7 +130,7 @@ impl<'a> ProcessHead<'a> {
             ppid: process.parent_pid,
             exe: &process.exe,
             args: &process.args,
-            mode: "count",
+            mode: process.mode.name(),
             duration_s: seconds(process.duration_s),
             outcome: OutcomeJson::new(&process.outcome),
             tracked: books.is_some(),

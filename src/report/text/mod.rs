@@ -11,20 +11,8 @@ mod tests;
 use std::io::{self, Write};
 
 use super::style::{Ink, Style};
+pub use crate::analysis::By;
 use crate::analysis::{Report, Tree};
-
-/// A table that can be asked for alone and in full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// Call sites.
-    Site,
-    /// Libraries.
-    Library,
-    /// Scopes.
-    Scope,
-    /// Threads.
-    Thread,
-}
 
 /// Rows of a table that was not asked for by name.
 const TOP: usize = 10;

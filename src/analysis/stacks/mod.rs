@@ -1,0 +1,321 @@
+//! Stacks as every format shows them.
+//!
+//! A recording says for each stack which addresses it went through. [`Stacks`]
+//! gives the addresses their names, once: an address is a [`Location`], which has
+//! one [`Frame`] for the function that the compiler emitted and one for each that
+//! it inlined there; frames name a [`Function`]. What was booked is in rows, a list
+//! a process ([`ProcessStacks`]), whose paths are locations. So a format that wants
+//! addresses (pprof), or names (flame graphs), finds either, and the tables are as
+//! compact as a file can have them.
+//!
+//! Where a process has no stacks, each of its owners is a stack of one frame, with
+//! exact figures.
+
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+pub use self::names::{Frame, Function, Location, LocationId};
+use self::names::{Names, Roots};
+use super::catalog::{Catalog, ScopeId, SiteId};
+use super::filter::{By, Filter, Measure, NoSuchName, Selection, figures_of};
+use super::{ProcessReport, Report};
+use crate::counts::{Counts, Side};
+use crate::recording::model::{Mode, Process, Stack, StackFigures};
+
+/// The names of all stacks, and the way to each process's rows.
+#[derive(Debug)]
+pub struct Stacks<'a> {
+    /// What is looked at.
+    pub report: &'a Report<'a>,
+    /// Each function once.
+    pub functions: Vec<Function<'a>>,
+    /// What locations are made of.
+    pub frames: Vec<Frame<'a>>,
+    /// What paths are made of.
+    pub locations: Vec<Location>,
+    by: By,
+    selection: Selection<'a>,
+    /// By [`SiteId::index`].
+    of_sites: Vec<LocationId>,
+    truncated: LocationId,
+    /// Where stacks begin: by scope or thread, if so wanted.
+    roots: Roots,
+}
+
+/// What one process booked, by stack.
+#[derive(Debug, Default)]
+pub struct ProcessStacks {
+    /// A row a stack, side, scope and thread; in the recording's order.
+    pub rows: Vec<StackRow>,
+    /// Figures are exact, and no estimates from samples.
+    pub is_exact: bool,
+    /// What suppressions left out: stacks, and their live bytes.
+    pub suppressed: (u64, i64),
+    paths: Vec<LocationId>,
+}
+
+/// One stack and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackRow {
+    /// The side that it belongs to, which for Rust's shims is not the one that booked it.
+    pub side: Side,
+    /// Its scope.
+    pub scope: Option<ScopeId>,
+    /// Place in [`Process::threads`], where known.
+    pub thread: Option<u32>,
+    /// What it holds.
+    pub figures: StackFigures,
+    path: Range<u32>,
+}
+
+impl ProcessStacks {
+    /// Gives the locations of a row, innermost first.
+    pub fn path(&self, row: &StackRow) -> &[LocationId] {
+        &self.paths[row.path.start as usize..row.path.end as usize]
+    }
+
+    /// Adds the rows' figures up.
+    pub fn total(&self) -> StackFigures {
+        let mut sum = StackFigures::default();
+        self.rows.iter().for_each(|row| sum += row.figures);
+        sum
+    }
+}
+
+/// Why stacks cannot be shown as was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Impossible {
+    /// A name is not in the recording.
+    NoSuchName(NoSuchName),
+    /// Threads are only known by side.
+    ThreadsHaveNoSites,
+    /// Who held the peak is not known by thread.
+    ThreadsHaveNoPeak,
+    /// Only mode full knows temporary blocks.
+    NoTemporaries,
+}
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Impossible::NoSuchName(name) => return name.fmt(formatter),
+            Impossible::ThreadsHaveNoSites => {
+                "threads cannot be narrowed to a scope, a library or by suppressions: \
+                 without stacks the recording knows them by side alone"
+            }
+            Impossible::ThreadsHaveNoPeak => {
+                "without stacks it is not known which thread held the peak: \
+                 choose another measure, or another --by"
+            }
+            Impossible::NoTemporaries => {
+                "temporary blocks are not in this recording: record with --mode full"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Impossible {}
+
+impl From<NoSuchName> for Impossible {
+    fn from(name: NoSuchName) -> Impossible {
+        Impossible::NoSuchName(name)
+    }
+}
+
+impl<'a> Stacks<'a> {
+    /// Names the stacks of a report, put together by `by`.
+    ///
+    /// # Errors
+    /// When the filter or the measure ask for what the recording does not hold.
+    pub fn new(report: &'a Report<'a>, filter: &'a Filter, by: By) -> Result<Self, Impossible> {
+        let selection = filter.select(&report.catalog)?;
+        check(report, filter, by)?;
+        let mut names = Names::default();
+        let catalog = &report.catalog;
+        let of_sites = match by {
+            By::Library => names.libraries(catalog),
+            _ => names.sites(catalog),
+        };
+        let truncated = names.plain(Cow::Borrowed("(truncated)"));
+        let roots = match by {
+            By::Scope => names.scopes(catalog),
+            By::Thread => names.threads(report),
+            By::Site | By::Library => Roots::None,
+        };
+        Ok(Stacks {
+            report,
+            functions: names.functions,
+            frames: names.frames,
+            locations: names.locations,
+            by,
+            selection,
+            of_sites,
+            truncated,
+            roots,
+        })
+    }
+
+    /// Gives the rows of the process at an index of [`Report::processes`].
+    pub fn of(&self, process: usize) -> ProcessStacks {
+        let report = &self.report.processes[process];
+        let mut stacks = ProcessStacks {
+            is_exact: report.process.mode.has_exact_stacks(),
+            ..ProcessStacks::default()
+        };
+        let Some(books) = &report.books else {
+            return stacks;
+        };
+        match report.process.mode {
+            Mode::Count if self.by == By::Thread => self.add_threads(process, &mut stacks),
+            Mode::Count => {
+                for row in &books.sites {
+                    let of = (row.side, row.scope, None);
+                    let figures = figures_of(&row.counts, row.at_peak);
+                    self.add(process, &mut stacks, of, &[row.site], false, figures);
+                }
+            }
+            Mode::Sample { .. } | Mode::Full => self.add_recorded(process, &mut stacks),
+        }
+        stacks
+    }
+
+    /// Hands over every process that has rows, with its rows, in the report's order.
+    ///
+    /// # Errors
+    /// The first of `visit` ends it.
+    pub fn for_each<E>(
+        &self,
+        mut visit: impl FnMut(&ProcessReport<'a>, &ProcessStacks) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (index, process) in self.report.processes.iter().enumerate() {
+            let stacks = self.of(index);
+            if !stacks.rows.is_empty() {
+                visit(process, &stacks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a location's frames, the outermost first.
+    pub fn frames_of(&self, location: LocationId) -> &[Frame<'a>] {
+        let range = &self.locations[location as usize].frames;
+        &self.frames[range.start as usize..range.end as usize]
+    }
+
+    /// Gives a frame's function.
+    pub fn function_of(&self, frame: &Frame) -> &Function<'a> {
+        &self.functions[frame.function as usize]
+    }
+
+    fn add_recorded(&self, process: usize, stacks: &mut ProcessStacks) {
+        let recorded = self.report.processes[process].process;
+        let catalog = &self.report.catalog;
+        let mut sites = Vec::new();
+        for stack in &recorded.stacks {
+            let site = |&frame| catalog.site_at(frame).unwrap_or(catalog.missing_site());
+            sites.clear();
+            sites.extend(stack.frames.iter().map(site));
+            let side = side_of(catalog, stack.side, sites.first());
+            let scope = scope_name(recorded, stack).and_then(|name| catalog.scope_named(name));
+            let of = (side, scope, stack.thread);
+            self.add(
+                process,
+                stacks,
+                of,
+                &sites,
+                stack.is_truncated,
+                stack.figures,
+            );
+        }
+    }
+
+    /// Without stacks, a thread is known by side alone.
+    fn add_threads(&self, process: usize, stacks: &mut ProcessStacks) {
+        let threads = &self.report.processes[process].process.threads;
+        for (index, thread) in (0u32..).zip(threads) {
+            for side in Side::ALL {
+                let counts: &Counts = &thread.counts[side.index()];
+                if !counts.is_untouched() {
+                    let of = (side, None, Some(index));
+                    self.add(process, stacks, of, &[], false, figures_of(counts, (0, 0)));
+                }
+            }
+        }
+    }
+
+    fn add(
+        &self,
+        process: usize,
+        stacks: &mut ProcessStacks,
+        (side, scope, thread): (Side, Option<ScopeId>, Option<u32>),
+        sites: &[SiteId],
+        is_truncated: bool,
+        figures: StackFigures,
+    ) {
+        let catalog = &self.report.catalog;
+        if !self
+            .selection
+            .takes(catalog, (side, scope), sites, &figures)
+        {
+            if self.selection.suppresses(sites) {
+                stacks.suppressed.0 += 1;
+                stacks.suppressed.1 = stacks.suppressed.1.saturating_add(figures.live_bytes);
+            }
+            return;
+        }
+        let start = stacks.paths.len();
+        for site in sites {
+            let location = self.of_sites[site.index()];
+            // A library that calls itself is one step.
+            let is_same = stacks.paths.len() > start && stacks.paths.last() == Some(&location);
+            if self.by != By::Library || !is_same {
+                stacks.paths.push(location);
+            }
+        }
+        stacks.paths.extend(is_truncated.then_some(self.truncated));
+        stacks.paths.extend(self.roots.of(process, scope, thread));
+        stacks.rows.push(StackRow {
+            side,
+            scope,
+            thread,
+            figures,
+            path: start as u32..stacks.paths.len() as u32,
+        });
+    }
+}
+
+/// What side `c` booked at Rust's shims is Rust's.
+fn side_of(catalog: &Catalog, side: Side, innermost: Option<&SiteId>) -> Side {
+    match innermost {
+        Some(&site) if catalog.place(site).rust_shim => Side::Rust,
+        _ => side,
+    }
+}
+
+fn scope_name<'a>(process: &'a Process, stack: &Stack) -> Option<&'a str> {
+    let name = process.scopes.get(stack.scope? as usize)?;
+    Some(name)
+}
+
+fn check(report: &Report, filter: &Filter, by: By) -> Result<(), Impossible> {
+    let tracked = || report.tracked().map(|process| process.process);
+    let lacks_stacks = tracked().any(|process| process.mode == Mode::Count);
+    let is_by_site =
+        filter.scope.is_some() || filter.library.is_some() || !filter.suppressions.is_empty();
+    if by == By::Thread && lacks_stacks && is_by_site {
+        return Err(Impossible::ThreadsHaveNoSites);
+    }
+    if by == By::Thread && lacks_stacks && filter.measure == Measure::Peak {
+        return Err(Impossible::ThreadsHaveNoPeak);
+    }
+    let is_full = |process: &Process| process.mode == Mode::Full;
+    if filter.measure == Measure::Temporary && !tracked().all(is_full) {
+        return Err(Impossible::NoTemporaries);
+    }
+    Ok(())
+}
