@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
+use super::cleanups::{NotedCall, read_answers};
 use super::layout::{self, Header, PAGE_BYTES, Pressure};
 use super::pages::{FilePages, read};
 
@@ -279,6 +280,11 @@ impl PressureWords {
                 return Ok(None);
             }
         }
+    }
+
+    /// Gives what the helper has done in a request so far.
+    pub(crate) fn answers(&self, number: u32) -> Vec<NotedCall> {
+        read_answers(&FilePages(&self.file), number)
     }
 
     /// Writes a word of 64 bits. The kernel copies eight aligned bytes in one piece on our
