@@ -166,6 +166,11 @@ impl Worker {
         result.ok()
     }
 
+    fn exact_bytes(&self) -> Option<u64> {
+        let live_bytes = self.shared.words.exact_live_bytes()?;
+        Some(u64::try_from(live_bytes).unwrap_or(0))
+    }
+
     fn note(&self, what: &str, note: &str) {
         self.shared.chronicle.note(format!("{what}: {note}"));
     }
@@ -314,17 +319,39 @@ impl Worker {
             }
         };
         let claims = self.enter_answers(number, began);
-        if let Some(words) = words.filter(|words| words.reclaimers == 0 && words.actions == 0) {
-            // It is there for the eventfds of hl_pressure_fd.
-            let _ = words;
-            self.called(
-                DESCRIPTOR.to_owned(),
-                None,
-                began.elapsed(),
-                CallEnding::Returned,
-            );
+        if let Some(words) = &words {
+            self.note_idle(words);
+        }
+        // Without anything else to do it is there for the eventfds of hl_pressure_fd.
+        if words.is_some_and(|words| words.reclaimers == 0 && words.actions == 0) {
+            let name = DESCRIPTOR.to_owned();
+            self.called(name, None, began.elapsed(), CallEnding::Returned);
         }
         claims
+    }
+
+    /// Says what the operator asked for and this process has nothing for.
+    fn note_idle(&self, words: &layout::Pressure) {
+        let is_purge = words.request_level & layout::REQUEST_PURGE != 0;
+        let actions: &[(Action, u32)] = match is_purge {
+            true => &[(Action::Trim, layout::ACTION_TRIM)],
+            false => &[
+                (Action::Python, layout::ACTION_PYTHON),
+                (Action::Jvm, layout::ACTION_JVM),
+            ],
+        };
+        for (action, bit) in actions {
+            if words.actions & bit != 0 && words.acted & bit == 0 {
+                self.note(&action.name(), "found nothing to do it with");
+            }
+        }
+    }
+
+    /// Tells whether the helper may have something to do once live bytes have settled.
+    fn may_purge(&mut self) -> bool {
+        let read = self.shared.words.read();
+        self.expect(read)
+            .is_some_and(|words| words.reclaimers > 0 || words.actions & layout::ACTION_TRIM != 0)
     }
 
     fn enter_answers(&mut self, number: u32, began: Instant) -> Vec<Claim> {
@@ -338,7 +365,8 @@ impl Worker {
                 ),
             };
             // Collectors do not know what their work frees.
-            let says = !INSIDE.contains(&answer.name.as_str()) && ending == CallEnding::Returned;
+            let is_action = INSIDE.contains(&answer.name.as_str()) && answer.claimed_bytes == 0;
+            let says = !is_action && ending == CallEnding::Returned;
             if says {
                 claims.push(Claim {
                     reclaimer: claims.len() as u32,
@@ -413,7 +441,8 @@ impl Driver for Worker {
     fn reclaim(&mut self, cycle: &Cycle) -> Event {
         let disarmed = self.shared.words.arm(i64::MAX);
         self.expect(disarmed);
-        self.shared.chronicle.begin(cycle);
+        let exact_bytes = self.exact_bytes();
+        self.shared.chronicle.begin(cycle, exact_bytes);
         self.is_anybody_asked = false;
         // Whoever takes long begins at once; then all are waited for.
         let began = Instant::now();
@@ -439,8 +468,11 @@ impl Driver for Worker {
     }
 
     fn purge(&mut self, number: u64, level: Level) -> Event {
+        self.shared.chronicle.settled(self.exact_bytes());
         let began = Instant::now();
-        if let Some(request) = self.request(Part::Purge, level, 0) {
+        if self.may_purge()
+            && let Some(request) = self.request(Part::Purge, level, 0)
+        {
             self.hear_helper(request, began);
         }
         Event::Purged { number }
