@@ -367,6 +367,30 @@ fn a_reservation_past_the_hard_limit_waits_for_a_clean_up() {
 }
 
 #[test]
+fn of_reservations_that_race_no_more_are_granted_than_there_is_room_for() {
+    let _turn = turn();
+    let limit = live_bytes() + 105 * MIB as u64;
+    let _pressure = settings()
+        .growth(f64::INFINITY)
+        .hard_limit(limit)
+        .start()
+        .unwrap();
+    let barrier = std::sync::Barrier::new(40);
+    let granted = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| {
+                barrier.wait();
+                if let Ok(held) = ledger().try_reserve(10 * MIB) {
+                    granted.lock().unwrap().push(held);
+                }
+            });
+        }
+    });
+    assert_eq!(granted.into_inner().unwrap().len(), 10);
+}
+
+#[test]
 fn a_child_forked_during_a_clean_up_drives_its_own() {
     let _turn = turn();
     let pressure = settings().start().unwrap();
@@ -480,7 +504,7 @@ fn a_forked_child_that_drops_its_parents_driver_has_none_and_may_start_one() {
         // What was asked for before is done by the one that came.
         own.wait_for_cycles(1, PATIENCE) && cache.calls() == 1
     });
-    assert!(matches!(settings().start(), Ok(_)));
+    assert!(settings().start().is_ok());
 }
 
 #[test]

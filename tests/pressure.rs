@@ -46,7 +46,7 @@ fn the_helper_serves_forked_children_and_is_not_waited_for() {
 #[test]
 fn a_library_is_unloaded_while_its_reclaimer_runs() {
     let directory = workspace("pressure_unload");
-    let plugin = library("pressure_unload_plugin.c")
+    let plugin = library("pressure_unload_library.c")
         .flags(headers())
         .build(&directory);
     let program = program("pressure_unload.c")
