@@ -39,6 +39,11 @@ impl Drop for PressureWords {
     }
 }
 
+/// Copies the words of a ledger that is only looked at; `None` when it was cut short.
+pub(crate) fn peek(ledger: &File) -> Option<Pressure> {
+    read(&FilePages(ledger), offset_of!(Header, pressure) as u64)
+}
+
 /// A futex among the words.
 #[derive(Clone, Copy)]
 enum Word {
@@ -61,6 +66,29 @@ impl Word {
             Word::Bell => offset_of!(Pressure, bell),
         };
         (offset_of!(Header, pressure) + inside) as u64
+    }
+}
+
+/// How much of a clean-up the helper is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Reclaimers, a wait until live bytes have settled, and the allocator's purge.
+    #[cfg(test)]
+    All,
+    /// Reclaimers alone: who asks waits for live bytes himself.
+    Reclaim,
+    /// The allocator's purge alone.
+    Purge,
+}
+
+impl Part {
+    fn bits(self) -> u32 {
+        match self {
+            #[cfg(test)]
+            Part::All => 0,
+            Part::Reclaim => layout::REQUEST_NO_PURGE,
+            Part::Purge => layout::REQUEST_PURGE,
+        }
     }
 }
 
@@ -205,17 +233,28 @@ impl PressureWords {
     ///
     /// # Errors
     /// When the file was cut short.
+    #[cfg(test)]
     pub(crate) fn has_helper(&self) -> io::Result<bool> {
         Ok(self.read()?.helper != 0)
+    }
+
+    /// Ends the waits of whoever waits here for the process: [`wait_crossed`](Self::wait_crossed)
+    /// gives `CROSSED_POKED`; [`wait_done`](Self::wait_done) looks again, if it waits already.
+    ///
+    /// # Errors
+    /// When the file was cut short.
+    pub(crate) fn poke(&self) -> io::Result<()> {
+        self.change(Word::Crossed, Change::Raise(layout::CROSSED_POKED))?;
+        self.change(Word::Done, Change::Add(0))
     }
 
     /// Asks for a clean-up and gives its number, for [`wait_done`](Self::wait_done).
     ///
     /// # Errors
     /// When the file was cut short.
-    pub(crate) fn request(&self, level: u32, target_bytes: i64) -> io::Result<u32> {
+    pub(crate) fn request(&self, part: Part, level: u32, target_bytes: i64) -> io::Result<u32> {
         let number = self.read()?.request.wrapping_add(1);
-        self.change(Word::RequestLevel, Change::Set(level.min(3)))?;
+        self.change(Word::RequestLevel, Change::Set(level.min(3) | part.bits()))?;
         self.write(offset_of!(Pressure, request_target_bytes), target_bytes)?;
         // Its number last, and the bell after it: pairs with the helper's loads.
         self.change(Word::Request, Change::Add(1))?;

@@ -45,7 +45,7 @@ fn hand_over() {
     // Past it already, so the first thread that comes by crosses; nobody listens any more.
     assert!(words.arm(0).expect("whole"));
     words.set_level(3).expect("whole");
-    words.request(3, 5).expect("whole");
+    words.request(Part::All, 3, 5).expect("whole");
 
     let settings = crate::ledger().pressure().follow_group(false);
     let pressure = settings.growth(f64::INFINITY).start().expect("a ledger");

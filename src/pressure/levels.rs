@@ -44,6 +44,10 @@ impl Subscription {
     /// # Panics
     /// Outside a tokio runtime, or in one whose I/O is not enabled.
     pub fn levels(self) -> io::Result<Levels> {
+        #[allow(
+            deprecated,
+            reason = "a File keeps its descriptor for its life; what asks for that promise came with tokio 1.54"
+        )]
         let file = AsyncFd::with_interest(self.into_file(), Interest::READABLE)?;
         Ok(Levels { file })
     }
