@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::cleanups::read_cleanups;
 use crate::ledger::layout;
 use crate::ledger::pages::FilePages;
-use crate::ledger::pressure_words::PressureWords;
+use crate::ledger::pressure_words::{Part, PressureWords};
 use crate::pressure::{Level, Trigger};
 
 /// Nothing here takes longer, unless it hangs.
