@@ -161,7 +161,6 @@ void hl_pressure_unlock(uint64_t mask);
 uint64_t hl_reclaim_add(const struct hl_reclaimer *reclaimer);
 void hl_reclaim_inherit(void); /* in a forked child: says in its ledger what it has */
 /* Calls all of a priority, and adds what they claim. */
-void hl_reclaim_all(uint32_t priority, const struct hl_reclaim_request *request, int64_t *claimed);
 uint64_t hl_mono_ns(void);
 
 /* ---- watchers.c ---- */

@@ -53,6 +53,8 @@ void hl_layout_probe(void)
     FACT(const.CLEANUP_NAME_BYTES, HL_CLEANUP_NAME_BYTES);
     FACT(const.CLEANUP_CALLS, HL_CLEANUP_CALLS);
     FACT(const.CLEANUPS, HL_CLEANUPS);
+    FACT(const.ANSWERS, HL_ANSWERS);
+    FACT(const.ENDING_NONE, HL_ENDING_NONE);
     FACT(const.MAX_OWNERS, HL_MAX_OWNERS);
     FACT(const.FIRST_OWNER, HL_FIRST_OWNER);
     FACT(const.OWNERS_PER_PAGE, HL_OWNERS_PER_PAGE);
@@ -159,6 +161,8 @@ void hl_layout_probe(void)
     FIELD(hl_pressure, reclaimers);
     FIELD(hl_pressure, driver);
     FIELD(hl_pressure, history);
+    FIELD(hl_pressure, answers);
+    FIELD(hl_pressure, reserved0);
     FIELD(hl_pressure, reserved);
 
     BYTES(hl_cleanup_call);
@@ -166,6 +170,12 @@ void hl_layout_probe(void)
     FIELD(hl_cleanup_call, took_us);
     FIELD(hl_cleanup_call, ending);
     FIELD(hl_cleanup_call, name);
+
+    BYTES(hl_answers);
+    FIELD(hl_answers, request);
+    FIELD(hl_answers, count);
+    FIELD(hl_answers, reserved);
+    FIELD(hl_answers, calls);
 
     BYTES(hl_cleanup);
     FIELD(hl_cleanup, number);

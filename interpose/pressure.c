@@ -63,6 +63,7 @@ int hl_do_pressure_read(hl_pressure *copy)
     copy->reclaimers = __atomic_load_n(&words->reclaimers, __ATOMIC_RELAXED);
     copy->driver = __atomic_load_n(&words->driver, __ATOMIC_ACQUIRE);
     copy->history = __atomic_load_n(&words->history, __ATOMIC_ACQUIRE);
+    copy->answers = __atomic_load_n(&words->answers, __ATOMIC_ACQUIRE);
     return 0;
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+#[cfg(feature = "cli")]
+use super::cleanups::{NotedCleanup, read_cleanups};
 use super::layout::{self, Header, Module, Owner, Record, Slot, Text};
 use super::pages::{Pages, page_reference, read, read_array};
 use crate::counts::{Counts, Side};
@@ -24,6 +26,9 @@ pub(crate) struct Books {
     pub sizes: [SizeCounts; 2],
     pub foreign_frees: u64,
     pub crossed_frees: u64,
+    /// Clean-ups that the process drove by itself, the last ones.
+    #[cfg(feature = "cli")]
+    pub cleanups: Vec<NotedCleanup>,
 }
 
 /// One owner and what it holds over all slots.
@@ -180,6 +185,8 @@ impl Books {
             sizes: [SizeCounts::empty(), SizeCounts::empty()],
             foreign_frees: 0,
             crossed_frees: 0,
+            #[cfg(feature = "cli")]
+            cleanups: read_cleanups(pages, 0),
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);

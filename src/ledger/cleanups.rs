@@ -7,7 +7,7 @@
 use std::mem::offset_of;
 use std::sync::atomic::{Ordering::Acquire, fence};
 
-use super::layout::{self, CLEANUPS, Cleanup, CleanupCall, Header};
+use super::layout::{self, Answers, CLEANUPS, Cleanup, CleanupCall, Header};
 use super::pages::{Pages, page_reference, read, read_array};
 
 /// A clean-up as its process noted it.
@@ -42,7 +42,7 @@ pub(crate) struct NotedCall {
     pub name: String,
     pub claimed_bytes: u64,
     pub took_us: u32,
-    /// An `ENDING_` of the layout.
+    /// An `ENDING_` of the layout; `ENDING_NONE` while the call is under way.
     pub ending: u32,
 }
 
@@ -101,8 +101,25 @@ fn noted(cleanup: &Cleanup) -> Option<NotedCleanup> {
     })
 }
 
+/// Gives what the process's helper has done in a request so far, in its order; nothing
+/// where the page is about another one.
+pub(crate) fn read_answers(pages: &dyn Pages, request: u32) -> Vec<NotedCall> {
+    let pressure = offset_of!(Header, pressure) as u64;
+    let words: Option<layout::Pressure> = read(pages, pressure);
+    let page = words.map_or(0, |words| words.answers);
+    if page == 0 || page >= layout::MAX_PAGES {
+        return Vec::new();
+    }
+    let answers: Option<Answers> = read(pages, page_reference(page));
+    let Some(answers) = answers.filter(|answers| answers.request == request) else {
+        return Vec::new();
+    };
+    let there = (answers.count as usize).min(layout::ANSWERS);
+    answers.calls[..there].iter().filter_map(called).collect()
+}
+
 fn called(call: &CleanupCall) -> Option<NotedCall> {
-    let endings = layout::ENDING_RETURNED..=layout::ENDING_LATE;
+    let endings = layout::ENDING_NONE..=layout::ENDING_LATE;
     let name = call.name.split(|byte| *byte == 0).next()?;
     let name = String::from_utf8_lossy(name).replace(char::is_control, "?");
     endings.contains(&call.ending).then_some(NotedCall {

@@ -58,6 +58,8 @@ constants! {
     CLEANUP_NAME_BYTES: usize = 24;
     CLEANUP_CALLS: usize = 4;
     CLEANUPS: usize = 16;
+    ANSWERS: usize = 102;
+    ENDING_NONE: u32 = 0;
     MAX_OWNERS: u32 = 16_384;
     FIRST_OWNER: u32 = 3;
     OWNERS_PER_PAGE: usize = 64;
@@ -165,7 +167,7 @@ mirror! {
         armed_bytes: i64, crossed: u32, level: u32, request: u32, request_level: u32,
         request_target_bytes: i64, done: u32, asked: u32, claimed_bytes: i64, asked_bytes: i64,
         bell: u32, crossings: u32, helper: u32, actions: u32, acted: u32, reclaimers: u32,
-        driver: u32, history: u32, reserved: [u64; 5],
+        driver: u32, history: u32, answers: u32, reserved0: u32, reserved: [u64; 4],
     }
 }
 
@@ -174,6 +176,13 @@ mirror! {
     #[derive(Default)]
     CleanupCall = hl_cleanup_call {
         claimed_bytes: u64, took_us: u32, ending: u32, name: [u8; CLEANUP_NAME_BYTES],
+    }
+}
+
+mirror! {
+    /// What a helper does in one request.
+    Answers = hl_answers {
+        request: u32, count: u32, reserved: u64, calls: [CleanupCall; ANSWERS],
     }
 }
 

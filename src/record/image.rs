@@ -11,13 +11,18 @@ use super::pressure::Care;
 use super::timeline::Timeline;
 use super::{ending, mono_ns, proc};
 use crate::ledger::books::read_live_bytes;
+use crate::ledger::cleanups::{NotedCleanup, read_cleanups};
 use crate::ledger::pages::FilePages;
+use crate::ledger::pressure_words::peek;
 use crate::recording::model::{Outcome, Process, TimelinePoint};
 use crate::recording::resolve::{Seen, seconds_between};
 
 /// The first look at thread names comes early, the others half as often each time.
 const FIRST_NAMES: Duration = Duration::from_millis(2);
 const MAX_NAMES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Clean-ups of its own that are kept of a process, the last ones.
+const MAX_NOTED: usize = 256;
 
 /// A watched image.
 pub(super) struct Image {
@@ -38,10 +43,22 @@ pub(super) struct Image {
     pub inherited_bytes: u64,
     /// Its clean-ups, where they are driven from here.
     pub care: Care,
+    noted: Vec<NotedCleanup>,
     timeline: Timeline,
     thread_names: HashMap<u32, String>,
     next_names: Instant,
     names_interval: Duration,
+}
+
+/// Takes over what the process has noted of its own clean-ups, before it writes over it.
+fn note_cleanups(ledger: &File, noted: &mut Vec<NotedCleanup>) {
+    if peek(ledger).is_none_or(|words| words.history == 0) {
+        return;
+    }
+    let seen = noted.last().map_or(0, |cleanup| cleanup.number);
+    noted.extend(read_cleanups(&FilePages(ledger), seen));
+    let surplus = noted.len().saturating_sub(MAX_NOTED);
+    noted.drain(..surplus);
 }
 
 /// Where an image's books are.
@@ -68,6 +85,7 @@ impl Image {
             live_bytes: [0; 2],
             inherited_bytes: 0,
             care: Care::default(),
+            noted: Vec::new(),
             timeline: Timeline::new(now),
             thread_names: HashMap::new(),
             next_names: now + FIRST_NAMES,
@@ -112,6 +130,7 @@ impl Image {
             return;
         };
         self.live_bytes = live;
+        note_cleanups(file, &mut self.noted);
         let t_s = seconds_between(self.created_mono_ns, mono_ns);
         let rss_bytes = if self.pidfd.is_some() {
             proc::rss_bytes(self.pid)
@@ -169,6 +188,7 @@ impl Image {
                     thread_names,
                     mapped: self.mapped,
                     pressure,
+                    noted: self.noted,
                 };
                 Job::Ledger { file, path, seen }
             }

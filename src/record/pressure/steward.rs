@@ -166,6 +166,11 @@ impl Worker {
         result.ok()
     }
 
+    fn exact_bytes(&self) -> Option<u64> {
+        let live_bytes = self.shared.words.exact_live_bytes()?;
+        Some(u64::try_from(live_bytes).unwrap_or(0))
+    }
+
     fn note(&self, what: &str, note: &str) {
         self.shared.chronicle.note(format!("{what}: {note}"));
     }
@@ -296,87 +301,94 @@ impl Worker {
         }
     }
 
+    /// Waits for the helper's answer, not without end, and enters what it did.
     fn hear_helper(&mut self, number: u32, began: Instant) -> Vec<Claim> {
-        let answer = loop {
+        let words = loop {
             let left = DEADLINE.saturating_sub(began.elapsed());
             let done = self.shared.words.wait_done(number, left.min(LOOK_AGAIN));
             match self.expect(done) {
                 None => return Vec::new(),
                 Some(Some(words)) => break Some(words),
-                Some(None) if self.shared.stop.load(Acquire) => return Vec::new(),
-                Some(None) if left.is_zero() => break None,
+                Some(None) if self.shared.stop.load(Acquire) => break None,
+                Some(None) if left.is_zero() => {
+                    self.unanswered = Some(number);
+                    self.note("helper", "slow");
+                    break None;
+                }
                 Some(None) => {}
             }
         };
-        match answer {
-            Some(words) => self.answered(&words, began.elapsed()),
-            None => {
-                self.unanswered = Some(number);
-                self.unheard(began.elapsed());
-                Vec::new()
-            }
+        let claims = self.enter_answers(number, began);
+        if let Some(words) = &words {
+            self.note_idle(words);
         }
-    }
-
-    fn answered(&mut self, words: &layout::Pressure, took: Duration) -> Vec<Claim> {
-        let mut claims = Vec::new();
-        if words.reclaimers > 0 || words.claimed_bytes != 0 {
-            let claimed_bytes = u64::try_from(words.claimed_bytes).unwrap_or(0);
-            let name = registered(words.reclaimers);
-            self.called(name, Some(claimed_bytes), took, CallEnding::Returned);
-            claims.push(Claim {
-                reclaimer: 0,
-                claimed_bytes,
-                took,
-            });
-        }
-        for (name, action) in INSIDE {
-            if words.acted & action != 0 {
-                self.called(name.to_owned(), None, took, CallEnding::Returned);
-            } else if words.actions & action != 0 {
-                self.note(name, "could not act");
-            }
-        }
-        if words.reclaimers == 0 && words.actions == 0 {
-            self.called(DESCRIPTOR.to_owned(), None, took, CallEnding::Returned);
+        // Without anything else to do it is there for the eventfds of hl_pressure_fd.
+        if words.is_some_and(|words| words.reclaimers == 0 && words.actions == 0) {
+            let name = DESCRIPTOR.to_owned();
+            self.called(name, None, began.elapsed(), CallEnding::Returned);
         }
         claims
     }
 
-    fn unheard(&mut self, took: Duration) {
-        self.note("helper", "slow");
-        let read = self.shared.words.read();
-        let Some(words) = self.expect(read) else {
-            return;
+    /// Says what the operator asked for and this process has nothing for.
+    fn note_idle(&self, words: &layout::Pressure) {
+        let is_purge = words.request_level & layout::REQUEST_PURGE != 0;
+        let actions: &[(Action, u32)] = match is_purge {
+            true => &[(Action::Trim, layout::ACTION_TRIM)],
+            false => &[
+                (Action::Python, layout::ACTION_PYTHON),
+                (Action::Jvm, layout::ACTION_JVM),
+            ],
         };
-        let actions = INSIDE
-            .iter()
-            .filter(|(_, action)| words.actions & action != 0);
-        let mut names: Vec<String> = actions.map(|(name, _)| (*name).to_owned()).collect();
-        if words.reclaimers > 0 {
-            names.insert(0, registered(words.reclaimers));
+        for (action, bit) in actions {
+            if words.actions & bit != 0 && words.acted & bit == 0 {
+                self.note(&action.name(), "found nothing to do it with");
+            }
         }
-        for name in names {
-            self.called(name, None, took, CallEnding::Late);
+    }
+
+    /// Tells whether the helper may have something to do once live bytes have settled.
+    fn may_purge(&mut self) -> bool {
+        let read = self.shared.words.read();
+        self.expect(read)
+            .is_some_and(|words| words.reclaimers > 0 || words.actions & layout::ACTION_TRIM != 0)
+    }
+
+    fn enter_answers(&mut self, number: u32, began: Instant) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for answer in self.shared.words.answers(number) {
+            let (ending, took) = match answer.ending {
+                layout::ENDING_NONE => (CallEnding::Late, began.elapsed()),
+                _ => (
+                    CallEnding::Returned,
+                    Duration::from_micros(answer.took_us.into()),
+                ),
+            };
+            // Collectors do not know what their work frees.
+            let is_action = INSIDE.contains(&answer.name.as_str()) && answer.claimed_bytes == 0;
+            let says = !is_action && ending == CallEnding::Returned;
+            if says {
+                claims.push(Claim {
+                    reclaimer: claims.len() as u32,
+                    claimed_bytes: answer.claimed_bytes,
+                    took,
+                });
+            }
+            self.called(
+                answer.name,
+                says.then_some(answer.claimed_bytes),
+                took,
+                ending,
+            );
         }
+        claims
     }
 }
 
-/// What the helper does beside registered reclaimers, in its order.
-const INSIDE: [(&str, u32); 3] = [
-    ("python", layout::ACTION_PYTHON),
-    ("jvm", layout::ACTION_JVM),
-    ("trim", layout::ACTION_TRIM),
-];
+/// What the helper does beside registered reclaimers.
+const INSIDE: [&str; 3] = ["python", "jvm", "trim"];
 /// What a helper without anything else to do is there for.
 const DESCRIPTOR: &str = "pressure_fd";
-
-fn registered(number: u32) -> String {
-    match number {
-        1 => "registered reclaimer".to_owned(),
-        _ => format!("{number} registered reclaimers"),
-    }
-}
 
 impl Driver for Worker {
     fn readings(&mut self, event: &Event) -> Option<Readings> {
@@ -429,7 +441,8 @@ impl Driver for Worker {
     fn reclaim(&mut self, cycle: &Cycle) -> Event {
         let disarmed = self.shared.words.arm(i64::MAX);
         self.expect(disarmed);
-        self.shared.chronicle.begin(cycle);
+        let exact_bytes = self.exact_bytes();
+        self.shared.chronicle.begin(cycle, exact_bytes);
         self.is_anybody_asked = false;
         // Whoever takes long begins at once; then all are waited for.
         let began = Instant::now();
@@ -455,8 +468,11 @@ impl Driver for Worker {
     }
 
     fn purge(&mut self, number: u64, level: Level) -> Event {
+        self.shared.chronicle.settled(self.exact_bytes());
         let began = Instant::now();
-        if let Some(request) = self.request(Part::Purge, level, 0) {
+        if self.may_purge()
+            && let Some(request) = self.request(Part::Purge, level, 0)
+        {
             self.hear_helper(request, began);
         }
         Event::Purged { number }
