@@ -27,7 +27,7 @@ pub use catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
 pub use fan_out::for_each_in_order;
 pub use invariants::Violations;
 pub use process::{PeakReport, ProcessReport};
-pub use signals::signal_name;
+pub use signals::{signal_name, signal_number};
 pub use sizes::SizeSummary;
 pub use timeline::{Reading, Span, readings, seconds};
 pub use tree::Tree;

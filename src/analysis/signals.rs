@@ -52,9 +52,41 @@ pub fn signal_name(number: i32) -> String {
     }
 }
 
+/// Gives the number of a signal that is named as people do it: `USR1`, `SIGUSR1`, `RTMIN+2`, `10`.
+pub fn signal_number(name: &str) -> Option<i32> {
+    let upper = name.to_ascii_uppercase();
+    let full = format!("SIG{}", upper.strip_prefix("SIG").unwrap_or(&upper));
+    let known = || (1..=LAST_REAL_TIME).filter(|&number| !signal_name(number).contains(' '));
+    let number = upper.parse::<i32>().ok();
+    known().find(|&known| number == Some(known) || signal_name(known) == full)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::signal_name;
+    use super::{signal_name, signal_number};
+
+    #[test]
+    fn signals_are_found_by_name_and_number() {
+        let expected = [
+            ("USR1", Some(10)),
+            ("SIGUSR1", Some(10)),
+            ("usr2", Some(12)),
+            ("10", Some(10)),
+            ("RTMIN", Some(34)),
+            ("SIGRTMIN+2", Some(36)),
+            ("64", Some(64)),
+            ("32", None), // glibc's own
+            ("0", None),
+            ("65", None),
+            ("-9", None),
+            ("", None),
+            ("SIG", None),
+            ("NOSUCH", None),
+        ];
+        for (name, number) in expected {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
 
     #[test]
     fn signals_have_the_names_that_people_know() {

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::size::Size;
 use crate::analysis::tally::RunFigures;
+use crate::record::pressure::{ActionList, Plan, merge};
 use crate::record::{RunOptions, run as record};
 use crate::report::{Style, summary};
 
@@ -16,6 +18,28 @@ Examples:
   heapledger run -- ./server --port 8080
   heapledger run -o new.hlr -- make -j2
   heapledger run --quiet --no-children -- python3 script.py
+  heapledger run --on-pressure python -- python3 script.py          collect when C has grown
+  heapledger run --soft-limit 2G --on-pressure jvm,trim -- java -jar app.jar
+  heapledger run --soft-limit 2G --on-pressure signal:USR1 -- ./server
+  heapledger run --growth 0.5 --on-pressure 'exec:redis-cli memory purge' -- redis-server
+";
+
+const PRESSURE: &str = "\
+Cleanup pressure: C's live bytes make a program clean up. At 80, 90 and 95 % of a
+limit, or when live bytes have grown by RATIO since the last clean-up, and by
+64 MiB at least, each ACTION is taken, at most a sixth of the time. Control
+groups' limits and the kernel's reports of stalls (PSI) count besides. Every
+process of the tree is driven for itself, by its own live bytes.
+  trim         glibc gives back what is free
+  python       Python collects cycles
+  jvm          the JVM collects
+  signal:NAME  the process is sent a signal, if it has a handler for it
+  exec:CMD     sh -c CMD outside the process, with HEAPLEDGER_PID, _PRESSURE_LEVEL,
+               _LIVE_BYTES and _TARGET_BYTES in its environment; takes the rest of the
+               list; ends with the process, by SIGTERM
+  systemd      what systemd tells services under memory pressure, for programs that
+               heed MEMORY_PRESSURE_WATCH
+Without an ACTION, what the program itself registers is asked (heapledger.h).
 ";
 
 const EXIT_CODES: &str = "\
@@ -26,7 +50,7 @@ was not found.
 
 /// Record a program and its children.
 #[derive(Args)]
-#[command(before_help = EXAMPLES, after_help = EXIT_CODES)]
+#[command(before_help = EXAMPLES, after_help = format!("{PRESSURE}\n{EXIT_CODES}"))]
 #[command(override_usage = "heapledger run [OPTIONS] -- CMD [ARGS]...")]
 #[command(subcommand_value_name = "CMD", disable_help_subcommand = true)]
 pub(super) struct Arguments {
@@ -42,8 +66,57 @@ pub(super) struct Arguments {
     /// No summary at the end
     #[arg(short, long)]
     quiet: bool,
+    /// Clean up at 80, 90 and 95 % of so many live bytes, as in 512MiB
+    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING)]
+    soft_limit: Option<Size>,
+    /// The same; besides, a program that asks for memory through heapledger is refused past it
+    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING)]
+    hard_limit: Option<Size>,
+    /// Clean up when live bytes have grown by this part; 1 unless there is a limit
+    #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = PRESSURE_HEADING)]
+    growth: Option<f64>,
+    /// What to do then: trim, signal:NAME, exec:CMD, python, jvm, systemd
+    #[arg(long, value_name = "ACTION,...", help_heading = PRESSURE_HEADING)]
+    on_pressure: Vec<ActionList>,
     #[command(subcommand)]
     program: Option<Program>,
+}
+
+const PRESSURE_HEADING: &str = "Cleanup pressure";
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.trim().parse::<f64>().ok();
+    ratio
+        .filter(|ratio| ratio.is_finite() && *ratio >= 0.0)
+        .ok_or_else(|| "a ratio is a number from 0 on, as in 0.5 or 2".to_owned())
+}
+
+impl Arguments {
+    /// Gives what was asked for, if anything of it was.
+    fn plan(&mut self) -> Result<Option<Plan>, String> {
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes);
+        let (soft_bytes, hard_bytes) = (bytes(self.soft_limit), bytes(self.hard_limit));
+        if soft_bytes == Some(0) || hard_bytes == Some(0) {
+            return Err("a limit of 0 leaves no room for any program".to_owned());
+        }
+        if let (Some(soft), Some(hard)) = (soft_bytes, hard_bytes)
+            && soft > hard
+        {
+            return Err("--soft-limit is above --hard-limit; the soft one comes first".to_owned());
+        }
+        let lists = std::mem::take(&mut self.on_pressure);
+        let is_asked = soft_bytes.is_some()
+            || hard_bytes.is_some()
+            || self.growth.is_some()
+            || !lists.is_empty();
+        let actions = merge(lists).map_err(|error| format!("--on-pressure: {error}"))?;
+        Ok(is_asked.then_some(Plan {
+            soft_bytes,
+            hard_bytes,
+            growth: self.growth,
+            actions,
+        }))
+    }
 }
 
 /// The program is parsed as clap parses subcommands it does not know: what comes
@@ -70,7 +143,7 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::from(125)
 }
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub(super) fn run(mut arguments: Arguments) -> ExitCode {
     if arguments.mode != Mode::Count {
         let mode = if arguments.mode == Mode::Sample {
             "sample"
@@ -81,12 +154,17 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
             "mode `{mode}` records stacks, which this version cannot; use --mode count"
         ));
     }
+    let pressure = match arguments.plan() {
+        Ok(plan) => plan,
+        Err(why) => return refuse(&why),
+    };
     let Some(Program::Command(command)) = arguments.program else {
         return refuse("no program is named; as in: heapledger run -- ls -l");
     };
     let options = RunOptions {
         output: arguments.output,
         children: !arguments.no_children,
+        pressure,
         summary: (!arguments.quiet).then_some(print_summary),
         command,
     };

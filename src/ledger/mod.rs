@@ -12,5 +12,4 @@ pub(crate) mod books;
 pub(crate) mod layout;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
-#[allow(dead_code, reason = "the recorder's driver uses it")]
 pub(crate) mod pressure_words;

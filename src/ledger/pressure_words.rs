@@ -39,6 +39,11 @@ impl Drop for PressureWords {
     }
 }
 
+/// Copies the words of a ledger that is only looked at; `None` when it was cut short.
+pub(crate) fn peek(ledger: &File) -> Option<Pressure> {
+    read(&FilePages(ledger), offset_of!(Header, pressure) as u64)
+}
+
 /// A futex among the words.
 #[derive(Clone, Copy)]
 enum Word {
@@ -69,6 +74,7 @@ impl Word {
 enum Change {
     Set(u32),
     Add(u32),
+    Or(u32),
     Clear(u32),
 }
 
@@ -78,6 +84,7 @@ impl Change {
         let (operation, argument) = match self {
             Change::Set(value) => (0, value),
             Change::Add(value) => (1, value),
+            Change::Or(bits) => (2, bits),
             Change::Clear(bits) => (3, bits), // FUTEX_OP_ANDN
         };
         debug_assert!(argument < 1 << 11, "twelve bits, of which one is a sign");
@@ -194,8 +201,19 @@ impl PressureWords {
     ///
     /// # Errors
     /// When the file was cut short.
+    #[cfg(test)]
     pub(crate) fn has_helper(&self) -> io::Result<bool> {
         Ok(self.read()?.helper != 0)
+    }
+
+    /// Ends the waits of whoever waits here for the process: [`wait_crossed`](Self::wait_crossed)
+    /// gives `CROSSED_POKED`; [`wait_done`](Self::wait_done) looks again, if it waits already.
+    ///
+    /// # Errors
+    /// When the file was cut short.
+    pub(crate) fn poke(&self) -> io::Result<()> {
+        self.change(Word::Crossed, Change::Or(layout::CROSSED_POKED))?;
+        self.change(Word::Done, Change::Add(0))
     }
 
     /// Asks for a clean-up and gives its number, for [`wait_done`](Self::wait_done).

@@ -6,6 +6,7 @@ use super::limits::Level;
 
 /// Why a clean-up was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum Trigger {
     /// Live bytes have grown by the budget since the last clean-up.
     Growth,

@@ -9,6 +9,7 @@ const CLEARING_PERCENT: u64 = 5;
 
 /// How urgent a clean-up is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u32)]
 pub enum Level {
     /// Nothing to do.

@@ -44,6 +44,7 @@
 #[cfg(target_os = "linux")]
 mod caller;
 mod cycle;
+pub(crate) mod drive;
 #[cfg(target_os = "linux")]
 mod driver;
 #[cfg(target_os = "linux")]
@@ -64,7 +65,7 @@ mod settle;
 #[cfg(test)]
 mod simulation;
 #[cfg(target_os = "linux")]
-mod stalls;
+pub(crate) mod stalls;
 #[cfg(target_os = "linux")]
 mod subscribe;
 
@@ -84,4 +85,4 @@ pub use settings::Settings;
 pub use subscribe::Subscription;
 
 /// Environment variable by which a recorder says what the target's helper thread is to do.
-const ACTIONS: &str = "HEAPLEDGER_PRESSURE";
+pub(crate) const ACTIONS: &str = "HEAPLEDGER_PRESSURE";

@@ -15,7 +15,7 @@ const STALL: &[u8] = b"some 200000 2000000\0";
 const MAX_GROUPS: usize = 64;
 
 /// The control group of a process and those above it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ControlGroup {
     /// From its own to the topmost that can be seen.
     directories: Vec<PathBuf>,

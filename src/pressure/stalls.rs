@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle};
 use super::readings::{ControlGroup, watch_stalls};
 
 /// A thread that waits for the kernel to report stalls.
-pub(super) struct StallWatch {
+pub(crate) struct StallWatch {
     stop: File,
     thread: Option<JoinHandle<()>>,
 }
 
 impl StallWatch {
     /// Calls `report` at each of the kernel's reports until it is dropped; `None` where there are none.
-    pub(super) fn start(
+    pub(crate) fn start(
         group: Option<&ControlGroup>,
         report: impl Fn() + Send + 'static,
     ) -> Option<StallWatch> {

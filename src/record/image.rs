@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::clerk::Job;
+use super::pressure::Care;
 use super::timeline::Timeline;
-use super::{ending, proc};
+use super::{ending, mono_ns, proc};
 use crate::ledger::books::read_live_bytes;
 use crate::ledger::pages::FilePages;
 use crate::recording::model::{Outcome, Process, TimelinePoint};
@@ -33,6 +34,10 @@ pub(super) struct Image {
     pub mapped: Vec<PathBuf>,
     /// At the last reading.
     pub live_bytes: [i64; 2],
+    /// What a forked process began with.
+    pub inherited_bytes: u64,
+    /// Its clean-ups, where they are driven from here.
+    pub care: Care,
     timeline: Timeline,
     thread_names: HashMap<u32, String>,
     next_names: Instant,
@@ -61,11 +66,24 @@ impl Image {
             books,
             mapped: Vec::new(),
             live_bytes: [0; 2],
+            inherited_bytes: 0,
+            care: Care::default(),
             timeline: Timeline::new(now),
             thread_names: HashMap::new(),
             next_names: now + FIRST_NAMES,
             names_interval: FIRST_NAMES,
         }
+    }
+
+    /// Gives the live bytes of both sides at the last reading.
+    pub(super) fn all_live_bytes(&self) -> u64 {
+        let [c, rust] = self.live_bytes;
+        u64::try_from(c.saturating_add(rust)).unwrap_or(0)
+    }
+
+    /// Gives how long ago it began.
+    pub(super) fn age(&self) -> Duration {
+        Duration::from_nanos(mono_ns().saturating_sub(self.created_mono_ns))
     }
 
     pub(super) fn is_tracked(&self) -> bool {
@@ -135,6 +153,7 @@ impl Image {
     /// Hands over everything that is known, now that no more will be.
     pub(super) fn finish(self, outcome: Outcome, mono_ns: u64) -> Job {
         let duration_s = seconds_between(self.created_mono_ns, mono_ns);
+        let pressure = self.care.finish(outcome == Outcome::Running, duration_s);
         match self.books {
             BooksOf::Ledger { file, path } => {
                 let timeline = self.timeline.into_points();
@@ -149,6 +168,7 @@ impl Image {
                     timeline,
                     thread_names,
                     mapped: self.mapped,
+                    pressure,
                 };
                 Job::Ledger { file, path, seen }
             }

@@ -21,6 +21,8 @@ pub(super) struct Tracking {
     pub library: PathBuf,
     pub directory: LedgerDirectory,
     pub children: bool,
+    /// What the environment says besides.
+    pub variables: Vec<(&'static str, OsString)>,
 }
 
 /// Starts the program.
@@ -61,6 +63,9 @@ fn environment(program: &Program, tracking: Option<&Tracking>) -> Variables {
     set(&mut all, "HEAPLEDGER_RUN_PID", Some(run_pid));
     let children = (!tracking.children).then(|| "0".into());
     set(&mut all, "HEAPLEDGER_CHILDREN", children);
+    for (name, value) in &tracking.variables {
+        set(&mut all, name, Some(value.clone()));
+    }
     all
 }
 

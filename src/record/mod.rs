@@ -12,6 +12,7 @@ mod launch;
 mod lives;
 mod namer;
 mod output;
+pub(crate) mod pressure;
 mod proc;
 mod signals;
 mod spotter;
@@ -42,6 +43,7 @@ use inspect::{Program, Refusal};
 use launch::{Tracking, launch};
 use lives::Lives;
 use output::Output;
+use pressure::{Plan, Stewards};
 use signals::Signals;
 use spotter::Spotter;
 use watch::{Run, Watch};
@@ -60,6 +62,8 @@ const NO_LEDGER: &str = "no ledger came: the preload library was not loaded, or 
 pub(crate) struct RunOptions {
     pub output: Option<PathBuf>,
     pub children: bool,
+    /// Whether clean-ups are driven, and how.
+    pub pressure: Option<Plan>,
     /// Who is told the figures at the end; `None`: nobody.
     pub summary: Option<fn(&RunFigures<'_>)>,
     /// Program and arguments; never empty.
@@ -100,13 +104,13 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         .clone()
         .unwrap_or_else(|| default_output(&shown));
     let (output, file) = Output::open(&path)?;
-    let tracking = match prepare(options) {
-        Ok(tracking) => Some(tracking),
+    let (tracking, stewards) = match prepare(options) {
+        Ok((tracking, stewards)) => (Some(tracking), stewards),
         Err(error) => {
             say(&format!(
                 "cannot track {shown}: {error:#}; running it untracked"
             ));
-            None
+            (None, None)
         }
     };
     let untracked = program.untracked.filter(|_| tracking.is_some());
@@ -127,7 +131,7 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
     };
     // Only now it is known that it runs at all.
     say_untracked(true);
-    let status = session.finish(options, &output)?;
+    let status = session.finish(options, stewards, &output)?;
     Ok(status)
 }
 
@@ -142,14 +146,23 @@ fn refused(refusal: Refusal) -> Failure {
     }
 }
 
-fn prepare(options: &RunOptions) -> Result<Tracking> {
+fn prepare(options: &RunOptions) -> Result<(Tracking, Option<Stewards>)> {
     let library = PRELOAD.extract()?;
     let directory = LedgerDirectory::create()?;
-    Ok(Tracking {
+    let begin = |plan| Stewards::begin(plan, &directory.path);
+    let stewards = options.pressure.as_ref().map(begin).transpose();
+    let stewards = stewards.context("cannot prepare for pressure")?;
+    if let Some(objection) = options.pressure.as_ref().and_then(pressure::objection) {
+        say(&objection);
+    }
+    let variables = stewards.as_ref().map_or_else(Vec::new, Stewards::variables);
+    let tracking = Tracking {
         library,
         directory,
         children: options.children,
-    })
+        variables,
+    };
+    Ok((tracking, stewards))
 }
 
 /// A program that runs, and everything that is needed to record it.
@@ -222,13 +235,19 @@ impl Session {
     }
 
     /// Watches the program until it ends, then finishes the recording.
-    fn finish(self, options: &RunOptions, output: &Output) -> Result<ExitStatus> {
+    fn finish(
+        self,
+        options: &RunOptions,
+        stewards: Option<Stewards>,
+        output: &Output,
+    ) -> Result<ExitStatus> {
         let run = Run {
             children: options.children,
             clerk: &self.clerk,
             start_unix_ns: self.start.unix_ns,
             command: &self.start.command,
             root_reason: self.root_reason,
+            stewards,
         };
         let watch = Watch::new(run, self.child, self.signals, (self.spotter, self.lives))
             .context("cannot watch the program")?;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{inspect, proc};
+use super::{inspect, proc, unix_ns};
+use crate::recording::model::Process;
+use crate::recording::resolve::seconds_between;
 
 /// Name by which the preload library is known in /proc/PID/maps.
 pub(super) const LIBRARY: &str = "/libheapledger.so";
@@ -25,6 +27,22 @@ pub(super) struct Found {
     pub pid: u32,
     pub stat: proc::Stat,
     pub reason: String,
+}
+
+impl Found {
+    /// Makes the entry of it, of which nothing more will be known.
+    pub(super) fn process(&self, start_unix_ns: u64) -> Process {
+        let exe = proc::exe(self.pid).unwrap_or_default();
+        Process {
+            pid: self.pid,
+            parent_pid: self.stat.parent_pid,
+            exe: exe.display().to_string(),
+            args: proc::args(self.pid),
+            started_s: seconds_between(start_unix_ns, unix_ns()),
+            untracked_reason: Some(self.reason.clone()),
+            ..Process::default()
+        }
+    }
 }
 
 /// The scanner.

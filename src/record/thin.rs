@@ -14,13 +14,15 @@ const FRUGAL_BYTES: u64 = 64 << 20;
 
 /// Leaves out of a process what a recording of this size has no room for.
 pub(super) fn thin(process: Process, recording_bytes: u64, tables: &mut Tables) -> Process {
-    let (owners, points) = match recording_bytes {
+    let (owners, points, events) = match recording_bytes {
         0..CAREFUL_BYTES => return process,
-        CAREFUL_BYTES..FRUGAL_BYTES => (48, 50),
-        _ => (6, 2),
+        CAREFUL_BYTES..FRUGAL_BYTES => (48, 50, 16),
+        _ => (6, 2, 1),
     };
     let mut process = process;
     fold_owners(&mut process, owners, tables.overflow_site());
+    let surplus = process.pressure.events.len().saturating_sub(events);
+    process.pressure.events.drain(..surplus);
     let stride = process.timeline.len().div_ceil(points).max(1);
     let last = process.timeline.len().saturating_sub(1);
     let mut index = 0;

@@ -19,6 +19,7 @@ use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
 use super::lives::Lives;
 use super::namer::{Named, Namer};
+use super::pressure::Stewards;
 use super::signals::Signals;
 use super::spotter::Spotter;
 use super::strangers::{self, Strangers};
@@ -51,6 +52,8 @@ pub(super) struct Run<'a> {
     pub command: &'a [String],
     /// Why the program itself cannot be tracked, when that is known.
     pub root_reason: Option<String>,
+    /// Who drives clean-ups, where that was asked for.
+    pub stewards: Option<Stewards>,
 }
 
 /// What the watch found out.
@@ -273,7 +276,17 @@ impl<'a> Watch<'a> {
             return self.give_ended(image, outcome);
         }
         image.read(Instant::now(), mono_ns());
+        if header.flags & layout::FLAG_FORKED != 0 {
+            image.inherited_bytes = image.all_live_bytes();
+        }
+        self.consider(&mut image);
         self.insert(image);
+    }
+
+    fn consider(&mut self, image: &mut Image) {
+        if let Some(stewards) = &mut self.run.stewards {
+            stewards.consider(image);
+        }
     }
 
     fn insert(&mut self, image: Image) {
@@ -368,6 +381,9 @@ impl<'a> Watch<'a> {
         for (&key, image) in &mut self.images {
             if image.next_reading().is_some_and(|due| due <= now) {
                 image.read(now, mono_ns);
+                if let Some(stewards) = &mut self.run.stewards {
+                    stewards.consider(image);
+                }
                 if image.pidfd.is_none() && image.pid != self.root_pid && image.has_ended() {
                     gone.push(key);
                 }
@@ -400,19 +416,8 @@ impl<'a> Watch<'a> {
             if let Some(previous) = self.take_present(found.pid) {
                 self.give(previous, Outcome::Exec);
             }
-            let process = Process {
-                pid: found.pid,
-                parent_pid: found.stat.parent_pid,
-                exe: proc::exe(found.pid)
-                    .unwrap_or_default()
-                    .display()
-                    .to_string(),
-                args: proc::args(found.pid),
-                started_s: seconds_between(self.run.start_unix_ns, unix_ns()),
-                untracked_reason: Some(found.reason),
-                ..Process::default()
-            };
-            let mut image = Image::new(found.pid, mono_ns(), BooksOf::Nobody(Box::new(process)));
+            let process = Box::new(found.process(self.run.start_unix_ns));
+            let mut image = Image::new(found.pid, mono_ns(), BooksOf::Nobody(process));
             image.start_ticks = found.stat.start_ticks;
             image.arguments_at = found.stat.arguments_at;
             image.pidfd = ending::open(found.pid);

@@ -1,7 +1,7 @@
 //! Makes a recording from a file safe to work with: every index leads
 //! somewhere, every figure is a number, the root comes first.
 
-use super::model::{Process, Recording};
+use super::model::{PressureEvent, Process, Recording};
 
 /// Drops what refers to nothing and says so.
 pub(super) fn check(recording: &mut Recording) {
@@ -54,10 +54,18 @@ fn check_process(process: &mut Process, sites: usize) -> usize {
     ]
     .into_iter()
     .chain(process.timeline.iter_mut().map(|point| &mut point.t_s))
+    .chain(process.pressure.events.iter_mut().flat_map(times))
     {
         if !seconds.is_finite() {
             *seconds = 0.0;
         }
     }
     dangling
+}
+
+fn times(event: &mut PressureEvent) -> impl Iterator<Item = &mut f64> {
+    let calls = event.reclaimers.iter_mut().map(|call| &mut call.took_s);
+    [&mut event.t_s, &mut event.settle_s, &mut event.took_s]
+        .into_iter()
+        .chain(calls)
 }

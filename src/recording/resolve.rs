@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use super::bypass;
 use super::model::{
-    Losses, Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Thread, TimelinePoint,
+    Losses, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
+    TimelinePoint,
 };
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, ModuleInfo, OwnerBooks, SizeCounts, ThreadBooks, ThreadKind};
@@ -27,6 +28,8 @@ pub(crate) struct Seen {
     pub thread_names: HashMap<u32, String>,
     /// Files that were mapped, where it matters: see [`bypass`].
     pub mapped: Vec<PathBuf>,
+    /// Clean-ups that were driven from outside.
+    pub pressure: Pressure,
 }
 
 /// The tables that all processes of a recording share.
@@ -94,6 +97,7 @@ impl Tables {
             ..known(books, &seen, start_unix_ns)
         };
         process.timeline = seen.timeline;
+        process.pressure = seen.pressure;
         process
     }
 

@@ -86,11 +86,6 @@ impl PointJson {
     }
 }
 
-#[derive(Serialize, Default)]
-pub(super) struct PressureJson {
-    events: [(); 0],
-}
-
 #[derive(Serialize)]
 pub(super) struct LossesJson {
     foreign_frees: u64,

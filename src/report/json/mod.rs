@@ -2,6 +2,7 @@
 
 mod facts;
 mod object;
+mod pressure;
 mod rows;
 mod sites;
 #[cfg(test)]
@@ -12,8 +13,9 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
-use self::facts::{LossesJson, OutcomeJson, PointJson, PressureJson, SizesJson};
+use self::facts::{LossesJson, OutcomeJson, PointJson, SizesJson};
 use self::object::{Object, append};
+use self::pressure::PressureJson;
 use self::rows::{LibraryJson, ScopeJson, ThreadJson, TotalsJson};
 use self::sites::Names;
 use crate::analysis::{Books, Catalog, ProcessReport, Report, for_each_in_order, seconds};
@@ -181,7 +183,7 @@ struct PeakTail {
 struct ProcessTail<'a> {
     timeline: Vec<PointJson>,
     stacks: [(); 0],
-    pressure: PressureJson,
+    pressure: PressureJson<'a>,
     losses: LossesJson,
     violations: &'a [String],
     notes: &'a [String],
@@ -195,7 +197,7 @@ impl<'a> ProcessTail<'a> {
         ProcessTail {
             timeline: process.timeline.iter().map(PointJson::new).collect(),
             stacks: [],
-            pressure: PressureJson::default(),
+            pressure: PressureJson::new(&process.pressure),
             losses: LossesJson::new(&process.losses, report.violations.count),
             violations: &report.violations.described,
             notes: &report.notes,

@@ -1,0 +1,173 @@
+//! What is remembered of a process's clean-ups, bounded however long it runs.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::pressure::{Cycle, CycleRecord};
+use crate::recording::model::{Pressure, PressureEvent, ReclaimerCall};
+
+/// Clean-ups that are kept with everything that is known of them, the last ones.
+const MAX_EVENTS: usize = 256;
+/// Notes that are kept; each is there once, and there are few kinds.
+const MAX_NOTES: usize = 32;
+
+/// The clean-ups of one image, written by its steward.
+#[derive(Default)]
+pub(super) struct Chronicle(Mutex<Pages>);
+
+#[derive(Default)]
+struct Pages {
+    past: Pressure,
+    current: Option<PressureEvent>,
+}
+
+impl Chronicle {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A clean-up begins.
+    pub(super) fn begin(&self, cycle: &Cycle) {
+        self.pages().current = Some(PressureEvent {
+            t_s: cycle.started.as_secs_f64(),
+            trigger: cycle.trigger,
+            level: cycle.level,
+            before_bytes: cycle.before_bytes,
+            freed_bytes: 0,
+            claimed_bytes: None,
+            settle_s: 0.0,
+            took_s: 0.0,
+            is_complete: false,
+            reclaimers: Vec::new(),
+        });
+    }
+
+    /// Somebody was asked in it.
+    pub(super) fn called(&self, call: ReclaimerCall) {
+        if let Some(event) = &mut self.pages().current {
+            let claims = [event.claimed_bytes, call.claimed_bytes];
+            event.claimed_bytes = claims.into_iter().flatten().reduce(u64::saturating_add);
+            event.reclaimers.push(call);
+        }
+    }
+
+    /// It is over.
+    pub(super) fn end(&self, record: &CycleRecord) {
+        let mut pages = self.pages();
+        if let Some(mut event) = pages.current.take() {
+            event.freed_bytes = record.freed_bytes;
+            event.settle_s = Duration::from_millis(record.settle_ms).as_secs_f64();
+            event.took_s = record.took.as_secs_f64();
+            event.is_complete = true;
+            pages.past.add(event);
+        }
+    }
+
+    /// Something is to be known, once.
+    pub(super) fn note(&self, note: String) {
+        let notes = &mut self.pages().past.notes;
+        if notes.len() < MAX_NOTES && !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// Gives everything, with the clean-up that was under way as it stands.
+    pub(super) fn close(&self, live_bytes: u64, t_s: f64) -> Pressure {
+        let mut pages = self.pages();
+        if let Some(mut event) = pages.current.take() {
+            event.freed_bytes = event.before_bytes.saturating_sub(live_bytes);
+            event.took_s = (t_s - event.t_s).max(0.0);
+            pages.past.add(event);
+        }
+        std::mem::take(&mut pages.past)
+    }
+}
+
+trait Add {
+    fn add(&mut self, event: PressureEvent);
+}
+
+impl Add for Pressure {
+    fn add(&mut self, event: PressureEvent) {
+        self.cycles += 1;
+        self.freed_bytes = self.freed_bytes.saturating_add(event.freed_bytes);
+        if self.events.len() >= MAX_EVENTS {
+            self.events.remove(0);
+        }
+        self.events.push(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pressure::{Level, Trigger};
+    use crate::recording::model::CallEnding;
+
+    fn cycle(number: u64) -> Cycle {
+        Cycle {
+            number,
+            trigger: Trigger::Growth,
+            level: Level::High,
+            target_bytes: 7,
+            before_bytes: 1000,
+            started: Duration::from_secs(number),
+        }
+    }
+
+    #[test]
+    fn what_was_under_way_is_told_as_it_stands() {
+        let chronicle = Chronicle::default();
+        chronicle.begin(&cycle(1));
+        for claimed_bytes in [Some(30), None, Some(40)] {
+            chronicle.called(ReclaimerCall {
+                name: "cache".to_owned(),
+                claimed_bytes,
+                took_s: 0.5,
+                ending: CallEnding::Returned,
+            });
+        }
+        let told = chronicle.close(900, 3.5);
+        assert_eq!((told.cycles, told.freed_bytes), (1, 100));
+        let event = &told.events[0];
+        assert_eq!((event.t_s, event.took_s), (1.0, 2.5));
+        assert_eq!(event.claimed_bytes, Some(70));
+        assert_eq!(event.reclaimers.len(), 3);
+        assert!(!event.is_complete);
+        assert_eq!(chronicle.close(0, 9.0), Pressure::default());
+    }
+
+    #[test]
+    fn the_last_are_kept_and_all_are_counted() {
+        let chronicle = Chronicle::default();
+        for number in 1..=300 {
+            chronicle.begin(&cycle(number));
+            chronicle.close_one(10);
+        }
+        let told = chronicle.close(0, 0.0);
+        assert_eq!((told.cycles, told.freed_bytes), (300, 3000));
+        assert_eq!(told.events.len(), MAX_EVENTS);
+        assert_eq!(told.events[0].t_s, 45.0);
+    }
+
+    #[test]
+    fn a_note_is_there_once() {
+        let chronicle = Chronicle::default();
+        for note in ["drift", "exec: slow", "drift"] {
+            chronicle.note(note.to_owned());
+        }
+        (0..100).for_each(|number| chronicle.note(number.to_string()));
+        let notes = chronicle.close(0, 0.0).notes;
+        assert_eq!(notes[..3], ["drift", "exec: slow", "0"]);
+        assert_eq!(notes.len(), MAX_NOTES);
+    }
+
+    impl Chronicle {
+        fn close_one(&self, freed_bytes: u64) {
+            let mut pages = self.pages();
+            let mut event = pages.current.take().unwrap();
+            event.freed_bytes = freed_bytes;
+            pages.past.add(event);
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! The thread that drives the clean-ups of one process from outside, through
+//! the words in its ledger.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::time::{Duration, Instant};
+
+use super::chronicle::Chronicle;
+use super::command::{self, Errand, Progress};
+use super::group::Group;
+use super::listeners::Listeners;
+use super::signal::{self, NotSent};
+use super::{Action, OWN_DRIVER, Plan};
+use crate::ledger::layout;
+use crate::ledger::pressure_words::PressureWords;
+use crate::pressure::drive::{Driver, drive};
+use crate::pressure::readings::resident_bytes;
+use crate::pressure::{
+    Claim, Cycle, Decision, Event, Level, Limits, NOT_ARMED, Note, Policy, Readings,
+};
+use crate::record::mono_ns;
+use crate::recording::model::{CallEnding, ReclaimerCall};
+
+/// Who takes longer to answer is slow. The helper may call several reclaimers and a collector.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A wake-up that came between a look and its wait costs this much, while the helper works.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// As long with nothing to do costs nothing, and is what a lost wake-up costs at other times.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Where nothing has happened a reading of the control group this old is good enough.
+const GROUP_AGE: Duration = Duration::from_millis(500);
+/// The helper's thread starts with the program, and may be a little later than its first bytes.
+const HELPER_STARTS: Duration = Duration::from_millis(50);
+const STACK_BYTES: usize = 256 << 10;
+
+/// Nobody was there to free anything.
+const NOBODY: &str = "nobody_to_ask";
+
+/// The process that is driven.
+pub(super) struct Target {
+    pub pid: u32,
+    /// `None` where it cannot be seen from here.
+    pub pidfd: Option<OwnedFd>,
+    pub created_mono_ns: u64,
+    /// What it began with.
+    pub baseline_bytes: u64,
+}
+
+/// What the steward's thread and the watch share.
+pub(super) struct Shared {
+    words: PressureWords,
+    stop: AtomicBool,
+    stalled: AtomicBool,
+    at_work: AtomicBool,
+    errand: Errand,
+    chronicle: Arc<Chronicle>,
+}
+
+impl Shared {
+    /// Tasks of the process's group wait for memory.
+    pub(super) fn note_stall(&self) {
+        self.stalled.store(true, Release); // pairs with the swap in `wait`
+        let _ = self.words.poke();
+    }
+}
+
+/// A steward, as the watch sees it.
+pub(super) struct Steward(Arc<Shared>);
+
+impl Steward {
+    /// Puts a thread in charge of a process.
+    ///
+    /// # Errors
+    /// When its ledger cannot be written, or no thread is to be had.
+    pub(super) fn appoint(
+        ledger: &File,
+        target: Target,
+        (plan, listeners): (&Arc<Plan>, Option<Arc<Listeners>>),
+        (group, chronicle): (Arc<Group>, Arc<Chronicle>),
+    ) -> io::Result<Steward> {
+        let shared = Arc::new(Shared {
+            words: PressureWords::open(ledger)?,
+            stop: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            at_work: AtomicBool::new(true),
+            errand: Errand::default(),
+            chronicle,
+        });
+        group.enter(&shared);
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            plan: Arc::clone(plan),
+            listeners,
+            group,
+            target,
+            unanswered: None,
+            is_helper_awaited: true,
+            is_anybody_asked: false,
+            is_gone: false,
+        };
+        std::thread::Builder::new()
+            .name("steward".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || worker.run())?;
+        Ok(Steward(shared))
+    }
+
+    /// Tells whether its thread is there.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.0.at_work.load(Acquire) // pairs with the store at the thread's end
+    }
+
+    /// Sends it away without waiting for it, and gives the live bytes then.
+    pub(super) fn dismiss(self, is_alive: bool) -> u64 {
+        let shared = self.0;
+        shared.stop.store(true, Release); // pairs with the load in `readings`
+        shared.errand.call_off();
+        let _ = shared.words.poke();
+        if is_alive && shared.at_work.load(Acquire) {
+            // The process goes on and nobody drives it.
+            let _ = shared.words.arm(i64::MAX);
+            let _ = shared.words.set_level(0);
+        }
+        shared.words.live_bytes().unwrap_or(0).max(0) as u64
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    plan: Arc<Plan>,
+    listeners: Option<Arc<Listeners>>,
+    group: Arc<Group>,
+    target: Target,
+    /// A request that the helper has not answered in time.
+    unanswered: Option<u32>,
+    is_helper_awaited: bool,
+    /// In the present cycle, or the last one.
+    is_anybody_asked: bool,
+    /// The ledger cannot be used any more.
+    is_gone: bool,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let begin = Readings {
+            live_bytes: self.target.baseline_bytes,
+            ..Readings::default()
+        };
+        let mut policy = Policy::new(self.plan.growth_ratio(), &begin);
+        drive(&mut self, &mut policy);
+        self.shared.at_work.store(false, Release); // pairs with the load in `is_at_work`
+        self.shared.errand.see_off();
+    }
+
+    /// The timeline's clock.
+    fn now(&self) -> Duration {
+        Duration::from_nanos(mono_ns().saturating_sub(self.target.created_mono_ns))
+    }
+
+    /// Takes what a call on the words gives; without words there is nothing left to do.
+    fn expect<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        self.is_gone |= result.is_err();
+        result.ok()
+    }
+
+    fn note(&self, what: &str, note: &str) {
+        self.shared.chronicle.note(format!("{what}: {note}"));
+    }
+
+    fn called(
+        &mut self,
+        name: String,
+        claimed_bytes: Option<u64>,
+        took: Duration,
+        ending: CallEnding,
+    ) {
+        self.is_anybody_asked = true;
+        self.shared.chronicle.called(ReclaimerCall {
+            name,
+            claimed_bytes,
+            took_s: took.as_secs_f64(),
+            ending,
+        });
+    }
+
+    // ---- outside the target ----
+
+    fn signal(&mut self, number: i32) {
+        let name = Action::Signal(number).name();
+        let Some(pidfd) = &self.target.pidfd else {
+            return self.note(&name, "the process cannot be seen from here");
+        };
+        let began = Instant::now();
+        let ending = match signal::send(self.target.pid, pidfd, number) {
+            Ok(()) => CallEnding::Returned,
+            Err(NotSent::NoHandler) => {
+                return self.note(&name, "not sent, since the process has no handler for it");
+            }
+            Err(NotSent::Refused(error)) => {
+                self.note(&name, &error.to_string());
+                CallEnding::Failed
+            }
+        };
+        self.called(name, None, began.elapsed(), ending);
+    }
+
+    fn tell_listeners(&mut self) {
+        let began = Instant::now();
+        let told = self
+            .listeners
+            .as_ref()
+            .map_or(0, |all| all.tell(self.target.pid));
+        if told > 0 {
+            let name = Action::Systemd.name();
+            self.called(name, None, began.elapsed(), CallEnding::Returned);
+        }
+    }
+
+    /// Starts the command; true when there is one to wait for.
+    fn start_errand(&mut self, command: &str, cycle: &Cycle) -> bool {
+        let name = Action::Exec(String::new()).name();
+        if self.target.pidfd.is_none() {
+            self.note(&name, "the process cannot be seen from here");
+            return false;
+        }
+        match self.shared.errand.start(command, self.target.pid, cycle) {
+            Ok(is_started) => is_started,
+            Err(error) => {
+                self.note(&name, &error.to_string());
+                self.called(name, None, Duration::ZERO, CallEnding::Failed);
+                false
+            }
+        }
+    }
+
+    fn finish_errand(&mut self, began: Instant) {
+        let name = Action::Exec(String::new()).name();
+        let until = began + DEADLINE;
+        let progress = self.shared.errand.wait(self.target.pidfd.as_ref(), until);
+        let ending = match progress {
+            Ok(Progress::Ended(status)) => match command::failure(status) {
+                None => CallEnding::Returned,
+                Some(failure) => {
+                    self.note(&name, &failure);
+                    CallEnding::Failed
+                }
+            },
+            Ok(Progress::Running) => {
+                if Instant::now() >= until {
+                    self.note(&name, "slow");
+                }
+                CallEnding::Late
+            }
+            Err(error) => {
+                self.note(&name, &error.to_string());
+                CallEnding::Failed
+            }
+        };
+        self.called(name, None, began.elapsed(), ending);
+    }
+
+    // ---- the helper in the target ----
+
+    /// Asks the helper; gives the number of the request when it is there and has answered the last one.
+    fn request(&mut self, cycle: &Cycle) -> Option<u32> {
+        let words = self.await_helper()?;
+        if let Some(number) = self.unanswered {
+            if (words.done.wrapping_sub(number) as i32) < 0 {
+                return None;
+            }
+            self.unanswered = None;
+        }
+        let target_bytes = i64::try_from(cycle.target_bytes).unwrap_or(i64::MAX);
+        let number = self.shared.words.request(cycle.level as u32, target_bytes);
+        self.expect(number)
+    }
+
+    /// Gives the words once a helper is there; `None` without one.
+    fn await_helper(&mut self) -> Option<layout::Pressure> {
+        let until = Instant::now() + HELPER_STARTS;
+        let is_expected = self.plan.actions.iter().any(Action::is_inside);
+        loop {
+            let read = self.shared.words.read();
+            let words = self.expect(read)?;
+            let waits = is_expected && self.is_helper_awaited && Instant::now() < until;
+            if words.helper == 0 && waits {
+                // It wakes nobody when it begins; this is once in a process's life.
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            self.is_helper_awaited = false;
+            return (words.helper != 0).then_some(words);
+        }
+    }
+
+    fn hear_helper(&mut self, number: u32, began: Instant) -> Vec<Claim> {
+        let answer = loop {
+            let left = DEADLINE.saturating_sub(began.elapsed());
+            let done = self.shared.words.wait_done(number, left.min(LOOK_AGAIN));
+            match self.expect(done) {
+                None => return Vec::new(),
+                Some(Some(words)) => break Some(words),
+                Some(None) if self.shared.stop.load(Acquire) => return Vec::new(),
+                Some(None) if left.is_zero() => break None,
+                Some(None) => {}
+            }
+        };
+        match answer {
+            Some(words) => self.answered(&words, began.elapsed()),
+            None => {
+                self.unanswered = Some(number);
+                self.unheard(began.elapsed());
+                Vec::new()
+            }
+        }
+    }
+
+    fn answered(&mut self, words: &layout::Pressure, took: Duration) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        if words.reclaimers > 0 || words.claimed_bytes != 0 {
+            let claimed_bytes = u64::try_from(words.claimed_bytes).unwrap_or(0);
+            let name = registered(words.reclaimers);
+            self.called(name, Some(claimed_bytes), took, CallEnding::Returned);
+            claims.push(Claim {
+                reclaimer: 0,
+                claimed_bytes,
+                took,
+            });
+        }
+        for (name, action) in INSIDE {
+            if words.acted & action != 0 {
+                self.called(name.to_owned(), None, took, CallEnding::Returned);
+            } else if words.actions & action != 0 {
+                self.note(name, "could not act");
+            }
+        }
+        if words.reclaimers == 0 && words.actions == 0 {
+            self.called(DESCRIPTOR.to_owned(), None, took, CallEnding::Returned);
+        }
+        claims
+    }
+
+    fn unheard(&mut self, took: Duration) {
+        self.note("helper", "slow");
+        let read = self.shared.words.read();
+        let Some(words) = self.expect(read) else {
+            return;
+        };
+        let actions = INSIDE
+            .iter()
+            .filter(|(_, action)| words.actions & action != 0);
+        let mut names: Vec<String> = actions.map(|(name, _)| (*name).to_owned()).collect();
+        if words.reclaimers > 0 {
+            names.insert(0, registered(words.reclaimers));
+        }
+        for name in names {
+            self.called(name, None, took, CallEnding::Late);
+        }
+    }
+}
+
+/// What the helper does beside registered reclaimers, in its order.
+const INSIDE: [(&str, u32); 3] = [
+    ("python", layout::ACTION_PYTHON),
+    ("jvm", layout::ACTION_JVM),
+    ("trim", layout::ACTION_TRIM),
+];
+/// What a helper without anything else to do is there for.
+const DESCRIPTOR: &str = "pressure_fd";
+
+fn registered(number: u32) -> String {
+    match number {
+        1 => "registered reclaimer".to_owned(),
+        _ => format!("{number} registered reclaimers"),
+    }
+}
+
+impl Driver for Worker {
+    fn readings(&mut self, event: &Event) -> Option<Readings> {
+        if self.is_gone || self.shared.stop.load(Acquire) {
+            return None;
+        }
+        let read = self.shared.words.read();
+        let words = self.expect(read)?;
+        if words.driver != 0 && words.driver == self.target.pid {
+            self.shared.chronicle.note(OWN_DRIVER.to_owned());
+            return None;
+        }
+        let live = self.shared.words.live_bytes();
+        let live_bytes = u64::try_from(self.expect(live)?).unwrap_or(0);
+        let age = match event {
+            Event::Look => GROUP_AGE,
+            _ => Duration::ZERO,
+        };
+        // Only the end of a cycle compares with it.
+        let is_end = matches!(event, Event::Purged { .. }) && self.target.pidfd.is_some();
+        Some(Readings {
+            now: self.now(),
+            live_bytes,
+            limits: Limits {
+                soft_bytes: self.plan.soft_bytes,
+                hard_bytes: self.plan.hard_bytes,
+                group: self.group.read(age),
+            },
+            resident_bytes: is_end.then(|| resident_bytes(self.target.pid)).flatten(),
+        })
+    }
+
+    fn publish(&mut self, decision: &Decision) {
+        if decision.level_before.is_some() {
+            let set = self.shared.words.set_level(decision.level as u32);
+            self.expect(set);
+        }
+        if let Some(record) = &decision.finished {
+            self.shared.chronicle.end(record);
+        }
+        for note in decision.notes.iter() {
+            let name = match note {
+                Note::Ineffective if !self.is_anybody_asked => NOBODY,
+                note => note.name(),
+            };
+            self.shared.chronicle.note(name.to_owned());
+        }
+    }
+
+    fn reclaim(&mut self, cycle: &Cycle) -> Event {
+        let disarmed = self.shared.words.arm(i64::MAX);
+        self.expect(disarmed);
+        self.shared.chronicle.begin(cycle);
+        self.is_anybody_asked = false;
+        // Whoever takes long begins at once; then all are waited for.
+        let began = Instant::now();
+        let request = self.request(cycle);
+        let plan = Arc::clone(&self.plan);
+        let mut has_errand = false;
+        for action in &plan.actions {
+            match action {
+                Action::Signal(number) => self.signal(*number),
+                Action::Exec(command) => has_errand = self.start_errand(command, cycle),
+                Action::Systemd => self.tell_listeners(),
+                Action::Trim | Action::Python | Action::Jvm => {}
+            }
+        }
+        let claims = request.map_or_else(Vec::new, |number| self.hear_helper(number, began));
+        if has_errand {
+            self.finish_errand(began);
+        }
+        Event::Finished {
+            number: cycle.number,
+            claims,
+        }
+    }
+
+    /// The helper has trimmed already.
+    fn purge(&mut self, number: u64, _level: Level) -> Event {
+        Event::Purged { number }
+    }
+
+    fn wait(&mut self, decision: &Decision) -> Event {
+        let shared = Arc::clone(&self.shared);
+        let armed = i64::try_from(decision.armed_bytes.min(NOT_ARMED)).unwrap_or(i64::MAX);
+        match self.expect(shared.words.arm(armed)) {
+            Some(false) => {}
+            Some(true) => return Event::Crossed,
+            None => return Event::Look,
+        }
+        let at_most = decision
+            .look_at
+            .map_or(LONGEST_WAIT, |at| at.saturating_sub(self.now()));
+        // A steward that was sent away between `readings` and here was poked, which shows in the word.
+        self.expect(shared.words.wait_crossed(at_most.min(LONGEST_WAIT)));
+        self.expect(shared.words.arm(i64::MAX));
+        let crossed = self.expect(shared.words.take()).unwrap_or(0);
+        if shared.stalled.swap(false, AcqRel) {
+            Event::Psi
+        } else if crossed & layout::CROSSED_ASKED != 0 {
+            let words = self.expect(shared.words.read());
+            let asked = words.map_or(0, |words| words.asked_bytes);
+            Event::Asked {
+                target_bytes: u64::try_from(asked).unwrap_or(0),
+            }
+        } else if crossed & layout::CROSSED_ARMED != 0 {
+            Event::Crossed
+        } else {
+            Event::Look
+        }
+    }
+}
