@@ -50,31 +50,53 @@ static bool is_helper(uint32_t me)
     return __atomic_load_n(&hl_transient_now()->helper, __ATOMIC_RELAXED) == me;
 }
 
+/* What caches and collectors hold. Gives what of the actions was done; false where this thread is no helper any more. */
+static bool reclaim(uint32_t me, const struct hl_reclaim_request *request, int64_t *claimed, uint32_t *acted)
+{
+    hl_reclaim_all(HL_RECLAIM_CACHE, request, claimed);
+    hl_reclaim_all(HL_RECLAIM_HOST, request, claimed);
+    if (actions & HL_ACTION_PYTHON && hl_python_collect())
+        *acted |= HL_ACTION_PYTHON;
+    if (!is_helper(me))
+        return false;
+    if (actions & HL_ACTION_JVM && hl_jvm_collect())
+        *acted |= HL_ACTION_JVM;
+    return true;
+}
+
+static void purge(const struct hl_reclaim_request *request, int64_t *claimed, uint32_t *acted)
+{
+    hl_reclaim_all(HL_RECLAIM_ALLOCATOR, request, claimed);
+    if (actions & HL_ACTION_TRIM && hl_allocator_trim())
+        *acted |= HL_ACTION_TRIM;
+}
+
+static bool has_purge(void)
+{
+    uint64_t purger;
+    return actions & HL_ACTION_TRIM || hl_do_reclaim_list(HL_RECLAIM_ALLOCATOR, &purger, 1);
+}
+
 static void serve(uint32_t me, uint32_t number)
 {
     hl_pressure *words = &hl.header->pressure;
+    uint32_t how = __atomic_load_n(&words->request_level, __ATOMIC_RELAXED);
     struct hl_reclaim_request request = {
         .bytes = sizeof request,
         .number = number,
-        .level = __atomic_load_n(&words->request_level, __ATOMIC_RELAXED),
+        .level = how & ~(uint32_t)(HL_REQUEST_NO_PURGE | HL_REQUEST_PURGE),
         .target_bytes = __atomic_load_n(&words->request_target_bytes, __ATOMIC_RELAXED),
     };
     uint32_t acted = 0;
     int64_t claimed = 0;
-    hl_reclaim_all(HL_RECLAIM_CACHE, &request, &claimed);
-    hl_reclaim_all(HL_RECLAIM_HOST, &request, &claimed);
-    if (actions & HL_ACTION_PYTHON && hl_python_collect())
-        acted |= HL_ACTION_PYTHON;
-    if (!is_helper(me))
+    bool purges_alone = how & HL_REQUEST_PURGE;
+    if (!purges_alone && !reclaim(me, &request, &claimed, &acted))
         return;
-    if (actions & HL_ACTION_JVM && hl_jvm_collect())
-        acted |= HL_ACTION_JVM;
-    uint64_t purger;
-    if (actions & HL_ACTION_TRIM || hl_do_reclaim_list(HL_RECLAIM_ALLOCATOR, &purger, 1))
-        settle();
-    hl_reclaim_all(HL_RECLAIM_ALLOCATOR, &request, &claimed);
-    if (actions & HL_ACTION_TRIM && hl_allocator_trim())
-        acted |= HL_ACTION_TRIM;
+    if (!(how & HL_REQUEST_NO_PURGE) && has_purge()) {
+        if (!purges_alone)
+            settle();
+        purge(&request, &claimed, &acted);
+    }
     __atomic_store_n(&words->claimed_bytes, claimed, __ATOMIC_RELAXED);
     __atomic_store_n(&words->acted, acted, __ATOMIC_RELAXED);
     __atomic_store_n(&words->done, number, __ATOMIC_RELEASE); /* pairs with the driver's load: the two above are there */

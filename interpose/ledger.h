@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 3u
+#define HL_LAYOUT 4u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -233,6 +233,12 @@ enum {
     HL_ACTION_JVM = 4,
 };
 
+/* Beside the level in hl_pressure.request_level: how much of a clean-up is asked for; without these, all of it */
+enum {
+    HL_REQUEST_NO_PURGE = 0x100, /* nothing of the allocator's: the driver waits first until live bytes have settled */
+    HL_REQUEST_PURGE = 0x200,    /* the allocator's alone, at once */
+};
+
 /*
  * Cleanup pressure: the words between allocating threads, whoever drives
  * clean-ups (a thread of the process, or a recorder that writes here from
@@ -245,7 +251,7 @@ typedef struct hl_pressure {
     uint32_t crossed;        /* futex: who wants the driver; a bit is set once until the driver takes it */
     uint32_t level;          /* release, driver: 0 calm, 1 moderate, 2 high, 3 critical */
     uint32_t request;        /* futex; release, driver: number of the clean-up asked for, 0 = none yet */
-    uint32_t request_level;  /* of that clean-up */
+    uint32_t request_level;  /* of that clean-up, with HL_REQUEST_ bits */
     int64_t request_target_bytes; /* of that clean-up; 0 = as much as there is */
     uint32_t done;           /* futex; release, helper: number of the clean-up that it has finished */
     uint32_t asked;          /* how often the program asked for a clean-up */

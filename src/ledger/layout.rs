@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 3;
+    LAYOUT: u32 = 4;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -44,6 +44,8 @@ constants! {
     ACTION_TRIM: u32 = 1;
     ACTION_PYTHON: u32 = 2;
     ACTION_JVM: u32 = 4;
+    REQUEST_NO_PURGE: u32 = 0x100;
+    REQUEST_PURGE: u32 = 0x200;
     MAX_OWNERS: u32 = 16_384;
     FIRST_OWNER: u32 = 3;
     OWNERS_PER_PAGE: usize = 64;

@@ -69,6 +69,29 @@ impl Word {
     }
 }
 
+/// How much of a clean-up the helper is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Reclaimers, a wait until live bytes have settled, and the allocator's purge.
+    #[cfg(test)]
+    All,
+    /// Reclaimers alone: who asks waits for live bytes himself.
+    Reclaim,
+    /// The allocator's purge alone.
+    Purge,
+}
+
+impl Part {
+    fn bits(self) -> u32 {
+        match self {
+            #[cfg(test)]
+            Part::All => 0,
+            Part::Reclaim => layout::REQUEST_NO_PURGE,
+            Part::Purge => layout::REQUEST_PURGE,
+        }
+    }
+}
+
 /// What the kernel does to a word in FUTEX_WAKE_OP, which has room for 12 bits of argument.
 #[derive(Clone, Copy)]
 enum Change {
@@ -220,9 +243,9 @@ impl PressureWords {
     ///
     /// # Errors
     /// When the file was cut short.
-    pub(crate) fn request(&self, level: u32, target_bytes: i64) -> io::Result<u32> {
+    pub(crate) fn request(&self, part: Part, level: u32, target_bytes: i64) -> io::Result<u32> {
         let number = self.read()?.request.wrapping_add(1);
-        self.change(Word::RequestLevel, Change::Set(level.min(3)))?;
+        self.change(Word::RequestLevel, Change::Set(level.min(3) | part.bits()))?;
         self.write(offset_of!(Pressure, request_target_bytes), target_bytes)?;
         // Its number last, and the bell after it: pairs with the helper's loads.
         self.change(Word::Request, Change::Add(1))?;

@@ -92,7 +92,7 @@ fn grow_and_clean_up(target: &mut Target, words: &PressureWords) -> Pressure {
     words.take().unwrap();
     assert_eq!(words.read().unwrap().crossed, 0);
     words.set_level(2).unwrap();
-    let number = words.request(2, 100 * MIB).unwrap();
+    let number = words.request(Part::All, 2, 100 * MIB).unwrap();
     let done = words.wait_done(number, PATIENCE).unwrap().expect("done");
     assert_eq!((done.level, done.crossings), (2, 1));
     done
@@ -236,7 +236,7 @@ sys.stdin.readline()
     assert_eq!(done.acted, layout::ACTION_PYTHON);
     falls_below(&words, before + 16 * MIB);
     // Once more, while the interpreter ends: neither may wait for the other.
-    words.request(1, 0).unwrap();
+    words.request(Part::All, 1, 0).unwrap();
     target.ends();
 }
 
@@ -307,7 +307,7 @@ fn a_ledger_that_is_cut_short_is_an_error() {
     assert!(words.arm(1).is_err());
     assert!(words.wait_crossed(PATIENCE).is_err());
     assert!(words.set_level(1).is_err());
-    assert!(words.request(1, 0).is_err());
+    assert!(words.request(Part::All, 1, 0).is_err());
     assert!(words.change(Word::Bell, Change::Add(1)).is_err());
     assert!(words.wait(Word::Done, 0, None).is_err());
     assert!(PressureWords::open(&ledger).is_err());

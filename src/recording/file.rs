@@ -34,7 +34,7 @@ pub enum OpenFailure {
     Io(io::Error),
     /// The file is neither a recording nor a ledger.
     NotARecording,
-    /// A newer heapledger wrote it.
+    /// A newer or an older heapledger wrote it.
     Layout {
         /// Layout of the file.
         found: u32,
@@ -55,9 +55,14 @@ impl fmt::Display for OpenError {
             OpenFailure::Io(error) => write!(formatter, "{error}"),
             OpenFailure::NotARecording => formatter.write_str("not a heapledger recording"),
             OpenFailure::Layout { found, expected } => {
+                let (which, besides) = match found > expected {
+                    true => ("a newer", ""),
+                    false => ("an older", ", or record again"),
+                };
                 write!(
                     formatter,
-                    "layout {found}, this heapledger reads {expected}"
+                    "{which} heapledger wrote it (layout {found}, this one reads {expected}); \
+                     read it with that one{besides}"
                 )
             }
             OpenFailure::NoLedgers => formatter.write_str("no ledger in this directory"),

@@ -108,13 +108,21 @@ fn every_truncation_gives_all_complete_frames() {
 }
 
 #[test]
-fn a_newer_layout_is_named() {
+fn another_layout_is_named() {
     let (mut bytes, _) = sample();
-    bytes[8] = 3;
+    bytes[8] = 9;
     let error = read_bytes(&bytes).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "cannot open recording test.hlr: layout 3, this heapledger reads 1"
+        "cannot open recording test.hlr: a newer heapledger wrote it (layout 9, this one reads 2); \
+         read it with that one"
+    );
+    bytes[8] = 1;
+    let error = read_bytes(&bytes).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "cannot open recording test.hlr: an older heapledger wrote it (layout 1, this one reads 2); \
+         read it with that one, or record again"
     );
 }
 

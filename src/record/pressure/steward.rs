@@ -15,7 +15,7 @@ use super::listeners::Listeners;
 use super::signal::{self, NotSent};
 use super::{Action, OWN_DRIVER, Plan};
 use crate::ledger::layout;
-use crate::ledger::pressure_words::PressureWords;
+use crate::ledger::pressure_words::{Part, PressureWords};
 use crate::pressure::drive::{Driver, drive};
 use crate::pressure::readings::resident_bytes;
 use crate::pressure::{
@@ -265,7 +265,7 @@ impl Worker {
     // ---- the helper in the target ----
 
     /// Asks the helper; gives the number of the request when it is there and has answered the last one.
-    fn request(&mut self, cycle: &Cycle) -> Option<u32> {
+    fn request(&mut self, part: Part, level: Level, target_bytes: u64) -> Option<u32> {
         let words = self.await_helper()?;
         if let Some(number) = self.unanswered {
             if (words.done.wrapping_sub(number) as i32) < 0 {
@@ -273,8 +273,8 @@ impl Worker {
             }
             self.unanswered = None;
         }
-        let target_bytes = i64::try_from(cycle.target_bytes).unwrap_or(i64::MAX);
-        let number = self.shared.words.request(cycle.level as u32, target_bytes);
+        let target_bytes = i64::try_from(target_bytes).unwrap_or(i64::MAX);
+        let number = self.shared.words.request(part, level as u32, target_bytes);
         self.expect(number)
     }
 
@@ -433,7 +433,7 @@ impl Driver for Worker {
         self.is_anybody_asked = false;
         // Whoever takes long begins at once; then all are waited for.
         let began = Instant::now();
-        let request = self.request(cycle);
+        let request = self.request(Part::Reclaim, cycle.level, cycle.target_bytes);
         let plan = Arc::clone(&self.plan);
         let mut has_errand = false;
         for action in &plan.actions {
@@ -454,8 +454,11 @@ impl Driver for Worker {
         }
     }
 
-    /// The helper has trimmed already.
-    fn purge(&mut self, number: u64, _level: Level) -> Event {
+    fn purge(&mut self, number: u64, level: Level) -> Event {
+        let began = Instant::now();
+        if let Some(request) = self.request(Part::Purge, level, 0) {
+            self.hear_helper(request, began);
+        }
         Event::Purged { number }
     }
 
