@@ -26,8 +26,8 @@ pub struct Host {
     pub at_most_one_in: f64,
     program: PathBuf,
     args: Vec<OsString>,
-    /// Where it is not what `run` needs to be told.
-    on_pressure: Option<&'static str>,
+    /// What `run` is told to do.
+    on_pressure: &'static str,
     /// A variable that could be thought to help.
     no_help: Option<(&'static str, &'static str)>,
 }
@@ -128,7 +128,8 @@ pub fn go_hosts() -> Result<[Host; 2], &'static str> {
         at_most_one_in: 8.0,
         program: program.clone(),
         args: args.iter().map(OsString::from).collect(),
-        on_pressure: None,
+        // Each thread that called C has freed memory of its own, which glibc keeps.
+        on_pressure: "trim",
         no_help: Some(("GOMEMLIMIT", "64MiB")),
     };
     Ok([
@@ -154,7 +155,7 @@ pub fn python_host() -> Result<Host, &'static str> {
         at_most_one_in: 4.0,
         program: String::from_utf8_lossy(&output.stdout).trim_end().into(),
         args: vec![example("python-ctypes").join("frames.py").into()],
-        on_pressure: Some("python"),
+        on_pressure: "python",
         no_help: None,
     })
 }
@@ -178,7 +179,7 @@ pub fn java_host() -> Result<Host, &'static str> {
             .map(OsString::from)
             .chain([directory.into(), "Frames".into()])
             .collect(),
-        on_pressure: Some("jvm"),
+        on_pressure: "jvm",
         no_help: None,
     })
 }
@@ -197,16 +198,13 @@ impl Host {
 
     /// Describes a run as its command line, shortened.
     pub fn describe(&self, way: Way) -> String {
-        let actions = self
-            .on_pressure
-            .map(|name| format!(" --on-pressure {name}"));
         match (way, self.no_help) {
             (Way::NoHelp, Some((name, value))) => format!("{name}={value}"),
             (Way::Alone | Way::NoHelp, _) => "alone".to_owned(),
             (Way::Booked, _) => "heapledger run".to_owned(),
             (Way::CleanedUp, _) => format!(
-                "heapledger run --soft-limit {SOFT_LIMIT}{}",
-                actions.unwrap_or_default()
+                "heapledger run --soft-limit {SOFT_LIMIT} --on-pressure {}",
+                self.on_pressure
             ),
         }
     }
@@ -220,9 +218,12 @@ impl Host {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_heapledger"));
                 command.args(["run", "-q", "-o"]).arg(&recording);
                 if way == Way::CleanedUp {
-                    command.args(["--soft-limit", SOFT_LIMIT]);
-                    let actions = self.on_pressure.into_iter();
-                    command.args(actions.flat_map(|name| ["--on-pressure", name]));
+                    command.args([
+                        "--soft-limit",
+                        SOFT_LIMIT,
+                        "--on-pressure",
+                        self.on_pressure,
+                    ]);
                 }
                 command.arg("--").arg(&self.program);
                 command
