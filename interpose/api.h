@@ -8,7 +8,7 @@
 #include "core.h"
 #include "heapledger.h"
 
-#define HL_CORE_ABI 3u
+#define HL_CORE_ABI 4u
 
 /*
  * `site` is a return address: the call site that the caller stands for.
@@ -53,6 +53,7 @@ enum {
     X(int, -1, pressure_wait, (uint32_t word, uint32_t seen, uint64_t at_most_ns), (word, seen, at_most_ns))   \
     X(int, -1, pressure_ask, (uint64_t target_bytes), (target_bytes))                                          \
     X(int, -1, pressure_fd, (void), ())                                                                        \
+    X(int, -1, pressure_drive, (uint32_t drives), (drives))                                                    \
     X(int, -1, allocator_trim, (void), ())                                                                     \
     X(int, -1, reclaim_name, (uint64_t handle, char *name), (handle, name))                                    \
     X(uint64_t, 0, reclaim_register, (const struct hl_reclaimer *reclaimer, uint32_t helped),                  \
@@ -80,6 +81,7 @@ enum {
     X(pressure_level_set, (uint32_t level), (level))                                                           \
     X(pressure_request, (uint32_t level, int64_t target_bytes), (level, target_bytes))                         \
     X(pressure_signal, (void), ())                                                                             \
+    X(cleanup_note, (const hl_cleanup *cleanup), (cleanup))                                                    \
     X(reclaim_unregister, (uint64_t handle), (handle))
 
 /* The malloc family with the call site given: for hooks that stand down. */
@@ -159,7 +161,6 @@ void hl_pressure_unlock(uint64_t mask);
 uint64_t hl_reclaim_add(const struct hl_reclaimer *reclaimer);
 void hl_reclaim_inherit(void); /* in a forked child: says in its ledger what it has */
 /* Calls all of a priority, and adds what they claim. */
-void hl_reclaim_all(uint32_t priority, const struct hl_reclaim_request *request, int64_t *claimed);
 uint64_t hl_mono_ns(void);
 
 /* ---- watchers.c ---- */

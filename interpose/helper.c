@@ -23,7 +23,7 @@
 static bool wanted; /* this process, or the one it was forked off, has had a helper */
 static uint32_t actions;
 
-/* ---- a clean-up ---- */
+/* ---- settling ---- */
 
 static int64_t live_bytes(void)
 {
@@ -50,25 +50,103 @@ static bool is_helper(uint32_t me)
     return __atomic_load_n(&hl_transient_now()->helper, __ATOMIC_RELAXED) == me;
 }
 
-/* What caches and collectors hold. Gives what of the actions was done; false where this thread is no helper any more. */
-static bool reclaim(uint32_t me, const struct hl_reclaim_request *request, int64_t *claimed, uint32_t *acted)
+/* ---- what it does, told while it does it ---- */
+
+static hl_answers *answers; /* of this process's ledger; NULL: no page was to be had */
+
+static void begin_answers(uint32_t number)
 {
-    hl_reclaim_all(HL_RECLAIM_CACHE, request, claimed);
-    hl_reclaim_all(HL_RECLAIM_HOST, request, claimed);
-    if (actions & HL_ACTION_PYTHON && hl_python_collect())
-        *acted |= HL_ACTION_PYTHON;
+    if (!answers)
+        return;
+    __atomic_store_n(&answers->count, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&answers->request, number, __ATOMIC_RELEASE); /* pairs with the reader's copy: nothing of another request */
+}
+
+static hl_cleanup_call *begin_call(const char *name)
+{
+    uint32_t count = answers ? answers->count : HL_ANSWERS;
+    if (count == HL_ANSWERS)
+        return NULL;
+    hl_cleanup_call *call = &answers->calls[count];
+    size_t bytes = hl_length(name);
+    bytes = bytes < sizeof call->name ? bytes : sizeof call->name - 1;
+    *call = (hl_cleanup_call){0};
+    hl_copy_bytes(call->name, name, bytes);
+    __atomic_store_n(&answers->count, count + 1, __ATOMIC_RELEASE); /* pairs with the reader's copy: the name is there */
+    return call;
+}
+
+static void end_call(hl_cleanup_call *call, uint64_t begun_ns, int64_t claimed)
+{
+    if (!call)
+        return;
+    uint64_t took_us = (hl_mono_ns() - begun_ns) / 1000;
+    call->claimed_bytes = claimed > 0 ? (uint64_t)claimed : 0;
+    call->took_us = took_us < UINT32_MAX ? (uint32_t)took_us : UINT32_MAX;
+    __atomic_store_n(&call->ending, HL_ENDING_RETURNED, __ATOMIC_RELEASE); /* pairs with the reader's copy: the two above are there */
+}
+
+/* It was not there, or not ready. */
+static void forget_call(hl_cleanup_call *call)
+{
+    if (call)
+        __atomic_store_n(&answers->count, answers->count - 1, __ATOMIC_RELAXED);
+}
+
+static void call_all(uint32_t priority, const struct hl_reclaim_request *request, int64_t *claimed)
+{
+    uint64_t handles[HL_MAX_RECLAIMERS];
+    uint32_t found = hl_do_reclaim_list(priority, handles, HL_MAX_RECLAIMERS);
+    for (uint32_t i = 0; i < found; i++) {
+        char name[HL_RECLAIMER_NAME_BYTES];
+        if (hl_do_reclaim_name(handles[i], name) != 0)
+            continue;
+        hl_cleanup_call *call = begin_call(name);
+        uint64_t begun_ns = hl_mono_ns();
+        hl_claim claim;
+        if (hl_do_reclaim_call(handles[i], request, &claim) != 0) {
+            forget_call(call);
+            continue;
+        }
+        end_call(call, begun_ns, claim.claimed_bytes);
+        *claimed = claim.claimed_bytes < INT64_MAX - *claimed ? *claimed + claim.claimed_bytes : INT64_MAX;
+    }
+}
+
+/* False where this thread is no helper any more; then nothing may be written. */
+static bool act(uint32_t me, uint32_t action, const char *name, bool (*work)(void), uint32_t *acted)
+{
+    if (!(actions & action))
+        return true;
+    hl_cleanup_call *call = begin_call(name);
+    uint64_t begun_ns = hl_mono_ns();
+    bool done = work();
     if (!is_helper(me))
         return false;
-    if (actions & HL_ACTION_JVM && hl_jvm_collect())
-        *acted |= HL_ACTION_JVM;
+    if (done) {
+        end_call(call, begun_ns, 0);
+        *acted |= action;
+    } else {
+        forget_call(call);
+    }
     return true;
 }
 
-static void purge(const struct hl_reclaim_request *request, int64_t *claimed, uint32_t *acted)
+/* ---- a request ---- */
+
+/* What caches and collectors hold; false where this thread is no helper any more. */
+static bool reclaim(uint32_t me, const struct hl_reclaim_request *request, int64_t *claimed, uint32_t *acted)
 {
-    hl_reclaim_all(HL_RECLAIM_ALLOCATOR, request, claimed);
-    if (actions & HL_ACTION_TRIM && hl_allocator_trim())
-        *acted |= HL_ACTION_TRIM;
+    call_all(HL_RECLAIM_CACHE, request, claimed);
+    call_all(HL_RECLAIM_HOST, request, claimed);
+    return act(me, HL_ACTION_PYTHON, "python", hl_python_collect, acted) &&
+           act(me, HL_ACTION_JVM, "jvm", hl_jvm_collect, acted);
+}
+
+static void purge(uint32_t me, const struct hl_reclaim_request *request, int64_t *claimed, uint32_t *acted)
+{
+    call_all(HL_RECLAIM_ALLOCATOR, request, claimed);
+    act(me, HL_ACTION_TRIM, "trim", hl_allocator_trim, acted);
 }
 
 static bool has_purge(void)
@@ -90,12 +168,13 @@ static void serve(uint32_t me, uint32_t number)
     uint32_t acted = 0;
     int64_t claimed = 0;
     bool purges_alone = how & HL_REQUEST_PURGE;
+    begin_answers(number);
     if (!purges_alone && !reclaim(me, &request, &claimed, &acted))
         return;
     if (!(how & HL_REQUEST_NO_PURGE) && has_purge()) {
         if (!purges_alone)
             settle();
-        purge(&request, &claimed, &acted);
+        purge(me, &request, &claimed, &acted);
     }
     __atomic_store_n(&words->claimed_bytes, claimed, __ATOMIC_RELAXED);
     __atomic_store_n(&words->acted, acted, __ATOMIC_RELAXED);
@@ -136,6 +215,9 @@ static void *helper(void *unused)
     hl_pressure *words = &hl.header->pressure;
     uint32_t done = __atomic_load_n(&words->done, __ATOMIC_RELAXED);
     uint32_t level = __atomic_load_n(&words->level, __ATOMIC_RELAXED);
+    uint32_t page = words->answers ? words->answers : hl_pages_take(1);
+    answers = page ? hl_page_address(page) : NULL;
+    __atomic_store_n(&words->answers, page, __ATOMIC_RELEASE); /* pairs with the driver's load: the page is there */
     __atomic_store_n(&words->actions, actions, __ATOMIC_RELAXED);
     __atomic_store_n(&words->helper, me, __ATOMIC_RELEASE); /* pairs with the driver's load: from here on requests are served */
     while (is_helper(me)) {

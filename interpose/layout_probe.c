@@ -41,6 +41,20 @@ void hl_layout_probe(void)
     FACT(const.ACTION_JVM, HL_ACTION_JVM);
     FACT(const.REQUEST_NO_PURGE, HL_REQUEST_NO_PURGE);
     FACT(const.REQUEST_PURGE, HL_REQUEST_PURGE);
+    FACT(const.TRIGGER_GROWTH, HL_TRIGGER_GROWTH);
+    FACT(const.TRIGGER_SOFT_LIMIT, HL_TRIGGER_SOFT_LIMIT);
+    FACT(const.TRIGGER_HARD_LIMIT, HL_TRIGGER_HARD_LIMIT);
+    FACT(const.TRIGGER_CGROUP, HL_TRIGGER_CGROUP);
+    FACT(const.TRIGGER_PSI, HL_TRIGGER_PSI);
+    FACT(const.TRIGGER_ASKED, HL_TRIGGER_ASKED);
+    FACT(const.ENDING_RETURNED, HL_ENDING_RETURNED);
+    FACT(const.ENDING_PANICKED, HL_ENDING_PANICKED);
+    FACT(const.ENDING_LATE, HL_ENDING_LATE);
+    FACT(const.CLEANUP_NAME_BYTES, HL_CLEANUP_NAME_BYTES);
+    FACT(const.CLEANUP_CALLS, HL_CLEANUP_CALLS);
+    FACT(const.CLEANUPS, HL_CLEANUPS);
+    FACT(const.ANSWERS, HL_ANSWERS);
+    FACT(const.ENDING_NONE, HL_ENDING_NONE);
     FACT(const.MAX_OWNERS, HL_MAX_OWNERS);
     FACT(const.FIRST_OWNER, HL_FIRST_OWNER);
     FACT(const.OWNERS_PER_PAGE, HL_OWNERS_PER_PAGE);
@@ -147,7 +161,37 @@ void hl_layout_probe(void)
     FIELD(hl_pressure, reclaimers);
     FIELD(hl_pressure, driver);
     FIELD(hl_pressure, history);
+    FIELD(hl_pressure, answers);
+    FIELD(hl_pressure, reserved0);
     FIELD(hl_pressure, reserved);
+
+    BYTES(hl_cleanup_call);
+    FIELD(hl_cleanup_call, claimed_bytes);
+    FIELD(hl_cleanup_call, took_us);
+    FIELD(hl_cleanup_call, ending);
+    FIELD(hl_cleanup_call, name);
+
+    BYTES(hl_answers);
+    FIELD(hl_answers, request);
+    FIELD(hl_answers, count);
+    FIELD(hl_answers, reserved);
+    FIELD(hl_answers, calls);
+
+    BYTES(hl_cleanup);
+    FIELD(hl_cleanup, number);
+    FIELD(hl_cleanup, started_mono_ns);
+    FIELD(hl_cleanup, took_ns);
+    FIELD(hl_cleanup, settle_ns);
+    FIELD(hl_cleanup, before_bytes);
+    FIELD(hl_cleanup, freed_bytes);
+    FIELD(hl_cleanup, claimed_bytes);
+    FIELD(hl_cleanup, target_bytes);
+    FIELD(hl_cleanup, trigger);
+    FIELD(hl_cleanup, level);
+    FIELD(hl_cleanup, called);
+    FIELD(hl_cleanup, reserved);
+    FIELD(hl_cleanup, calls);
+    FIELD(hl_cleanup, reserved2);
 
     BYTES(hl_header);
     FIELD(hl_header, magic);

@@ -266,8 +266,77 @@ typedef struct hl_pressure {
     uint32_t reclaimers;     /* registered now */
     uint32_t driver;         /* release, its thread: process that drives its own clean-ups, whom a recorder leaves alone; 0: none */
     uint32_t history;        /* release, the driver in the process: page of the clean-ups that it keeps; 0: none */
-    uint64_t reserved[5];
+    uint32_t answers;        /* release, helper: page of what it did in its last request; 0: none */
+    uint32_t reserved0;
+    uint64_t reserved[4];
 } hl_pressure;
+
+/* Why a clean-up was started, hl_cleanup.trigger */
+enum {
+    HL_TRIGGER_GROWTH = 1,
+    HL_TRIGGER_SOFT_LIMIT = 2,
+    HL_TRIGGER_HARD_LIMIT = 3,
+    HL_TRIGGER_CGROUP = 4,
+    HL_TRIGGER_PSI = 5,
+    HL_TRIGGER_ASKED = 6,
+};
+
+/* How a reclaimer's call ended, hl_cleanup_call.ending */
+enum {
+    HL_ENDING_NONE = 0, /* the call is under way */
+    HL_ENDING_RETURNED = 1,
+    HL_ENDING_PANICKED = 2,
+    HL_ENDING_LATE = 3, /* its deadline passed, and it was left alone */
+};
+
+#define HL_CLEANUP_NAME_BYTES 24u
+#define HL_CLEANUP_CALLS 4u
+#define HL_CLEANUPS 16u
+
+/* What one reclaimer did in a clean-up. */
+typedef struct hl_cleanup_call {
+    uint64_t claimed_bytes;
+    uint32_t took_us; /* the largest number for all that is longer */
+    uint32_t ending;
+    uint8_t name[HL_CLEANUP_NAME_BYTES]; /* UTF-8, cut, filled up with zeros */
+} hl_cleanup_call;
+
+#define HL_ANSWERS 102u
+
+/*
+ * What the helper does in one request, the page that hl_pressure.answers names:
+ * reclaimers as they are called, then actions. Who asks reads it when the request
+ * is done, or to see with whom the helper is late.
+ */
+typedef struct hl_answers {
+    uint32_t request; /* release: number of the request that the rest is about */
+    uint32_t count;   /* release: calls begun */
+    uint64_t reserved;
+    hl_cleanup_call calls[HL_ANSWERS]; /* `ending` is written last, release */
+} hl_answers;
+
+/*
+ * A clean-up that is over; HL_CLEANUPS of them are the page that hl_pressure.history
+ * names, and clean-up n lies in place (n - 1) % HL_CLEANUPS. Its number is taken
+ * away before anything else is written there, and set last: a reader that finds the
+ * same number before and after its copy has one whole.
+ */
+typedef struct hl_cleanup {
+    uint64_t number;          /* release, last; counts from 1 in this ledger; 0: none, or not whole */
+    uint64_t started_mono_ns; /* CLOCK_MONOTONIC */
+    uint64_t took_ns;         /* until the allocator had given memory back */
+    uint64_t settle_ns;       /* of that, from the last reclaimer's return until live bytes were flat */
+    uint64_t before_bytes;    /* live at the start */
+    uint64_t freed_bytes;     /* by the ledger */
+    uint64_t claimed_bytes;   /* by the reclaimers, all of them */
+    uint64_t target_bytes;
+    uint32_t trigger;
+    uint32_t level;
+    uint32_t called;          /* reclaimers; those that claimed most stand in `calls` */
+    uint32_t reserved;
+    hl_cleanup_call calls[HL_CLEANUP_CALLS];
+    uint64_t reserved2[2];
+} hl_cleanup;
 
 /* One page. Written at start-up, or as each field says. */
 typedef struct hl_header {
@@ -333,6 +402,8 @@ _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope nam
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");
 _Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages, its hot line last");
 _Static_assert(offsetof(hl_header, pressure) % 64 == 0 && sizeof(hl_pressure) == 128, "pressure has its own two lines");
+_Static_assert(sizeof(hl_answers) == HL_PAGE_BYTES, "answers fill a page");
+_Static_assert(sizeof(hl_cleanup) * HL_CLEANUPS == HL_PAGE_BYTES, "clean-ups fill a page");
 _Static_assert(sizeof(hl_header) <= HL_HEADER_PAGES * HL_PAGE_BYTES, "the header fits its pages");
 
 #endif

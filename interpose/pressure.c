@@ -63,7 +63,46 @@ int hl_do_pressure_read(hl_pressure *copy)
     copy->reclaimers = __atomic_load_n(&words->reclaimers, __ATOMIC_RELAXED);
     copy->driver = __atomic_load_n(&words->driver, __ATOMIC_ACQUIRE);
     copy->history = __atomic_load_n(&words->history, __ATOMIC_ACQUIRE);
+    copy->answers = __atomic_load_n(&words->answers, __ATOMIC_ACQUIRE);
     return 0;
+}
+
+/*
+ * A driver in the process takes over from a recorder, which may have left the words
+ * as they were when it died, or may be about to write once more: it looks at
+ * `driver` after each write and pokes whom it finds there.
+ */
+int hl_do_pressure_drive(uint32_t drives)
+{
+    hl_pressure *words = &hl.header->pressure;
+    if (!drives) {
+        __atomic_store_n(&words->driver, 0, __ATOMIC_RELEASE); /* pairs with the recorder's copy: armed no more, calm */
+        return 0;
+    }
+    uint32_t page = words->history ? 0 : hl_pages_take(1);
+    if (page)
+        __atomic_store_n(&words->history, page, __ATOMIC_RELEASE); /* pairs with the reader's copy: the page is there */
+    __atomic_store_n(&words->driver, hl_getpid(), __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* By the driver's thread alone. Without a page nothing is kept. */
+void hl_do_cleanup_note(const hl_cleanup *cleanup)
+{
+    uint32_t page = hl.header->pressure.history;
+    hl_cleanup *kept = page ? hl_page_address(page) : NULL;
+    if (!kept)
+        return;
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < HL_CLEANUPS; i++)
+        last = kept[i].number > last ? kept[i].number : last;
+    uint64_t *to = &kept[last % HL_CLEANUPS].number;
+    const uint64_t *from = &cleanup->number;
+    __atomic_store_n(to, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* who copies any of what follows finds the number gone */
+    for (size_t word = 1; word < sizeof *cleanup / sizeof *to; word++)
+        __atomic_store_n(to + word, from[word], __ATOMIC_RELAXED);
+    __atomic_store_n(to, last + 1, __ATOMIC_RELEASE); /* pairs with the reader's second look: the entry is whole */
 }
 
 /* 1 where the published live bytes are past it already, which no thread may come to notice. */

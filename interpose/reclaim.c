@@ -250,14 +250,3 @@ int hl_do_reclaim_call(uint64_t handle, const struct hl_reclaim_request *request
     end_call(handle);
     return 0;
 }
-
-void hl_reclaim_all(uint32_t priority, const struct hl_reclaim_request *request, int64_t *claimed)
-{
-    uint64_t handles[HL_MAX_RECLAIMERS];
-    uint32_t found = hl_do_reclaim_list(priority, handles, HL_MAX_RECLAIMERS);
-    for (uint32_t i = 0; i < found; i++) {
-        hl_claim claim;
-        if (hl_do_reclaim_call(handles[i], request, &claim) == 0)
-            *claimed = claim.claimed_bytes < INT64_MAX - *claimed ? *claimed + claim.claimed_bytes : INT64_MAX;
-    }
-}

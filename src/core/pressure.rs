@@ -5,7 +5,7 @@
 //! (`arm(i64::MAX)`), [`take`], and if the policy says so [`signal`] and
 //! [`call`] each of [`list`], class by class; settle, and arm again.
 
-pub(crate) use crate::ledger::layout::Pressure;
+pub(crate) use crate::ledger::layout::{Cleanup, Pressure};
 
 /// A futex among the words, as `HL_WORD_` of `interpose/api.h`.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,9 @@ pub(crate) use absent::*;
 
 #[cfg(heapledger_core)]
 mod linked {
-    use super::{Claim, MAX_RECLAIMERS, NAME_BYTES, Pressure, Reclaimer, Request, Word, text};
+    use super::{
+        Claim, Cleanup, MAX_RECLAIMERS, NAME_BYTES, Pressure, Reclaimer, Request, Word, text,
+    };
     use std::ffi::{CStr, c_void};
     use std::mem::MaybeUninit;
     use std::time::Duration;
@@ -116,6 +118,8 @@ mod linked {
         fn hl_core_pressure_ask(target_bytes: u64) -> i32;
         fn hl_core_pressure_poke();
         fn hl_core_pressure_fd() -> i32;
+        fn hl_core_pressure_drive(drives: u32) -> i32;
+        fn hl_core_cleanup_note(cleanup: *const Cleanup);
         fn hl_core_allocator_trim() -> i32;
         fn hl_core_reclaim_name(handle: u64, name: *mut u8) -> i32;
         fn hl_core_pressure_level_set(level: u32);
@@ -170,6 +174,19 @@ mod linked {
     pub(crate) fn poke() {
         // SAFETY: as above.
         unsafe { hl_core_pressure_poke() }
+    }
+
+    /// Says in the ledger that this process drives its own clean-ups, or does so no more;
+    /// a recorder leaves those alone that do. False without a ledger.
+    pub(crate) fn drive(drives: bool) -> bool {
+        // SAFETY: the core writes words of its own.
+        unsafe { hl_core_pressure_drive(drives.into()) == 0 }
+    }
+
+    /// Writes a clean-up down in the ledger, which numbers it. By the driver's thread alone.
+    pub(crate) fn note(cleanup: &Cleanup) {
+        // SAFETY: the core copies what it is given.
+        unsafe { hl_core_cleanup_note(cleanup) }
     }
 
     /// Opens an eventfd, as `hl_pressure_fd`.
@@ -269,7 +286,7 @@ mod tests;
 
 #[cfg(not(heapledger_core))]
 mod absent {
-    use super::{Claim, Pressure, Request, Word};
+    use super::{Claim, Cleanup, Pressure, Request, Word};
     use std::ffi::{CStr, c_void};
     use std::time::Duration;
 
@@ -289,6 +306,10 @@ mod absent {
         false
     }
     pub(crate) fn poke() {}
+    pub(crate) fn drive(_: bool) -> bool {
+        false
+    }
+    pub(crate) fn note(_: &Cleanup) {}
     pub(crate) fn open_fd() -> Option<std::os::fd::OwnedFd> {
         None
     }

@@ -46,6 +46,20 @@ constants! {
     ACTION_JVM: u32 = 4;
     REQUEST_NO_PURGE: u32 = 0x100;
     REQUEST_PURGE: u32 = 0x200;
+    TRIGGER_GROWTH: u32 = 1;
+    TRIGGER_SOFT_LIMIT: u32 = 2;
+    TRIGGER_HARD_LIMIT: u32 = 3;
+    TRIGGER_CGROUP: u32 = 4;
+    TRIGGER_PSI: u32 = 5;
+    TRIGGER_ASKED: u32 = 6;
+    ENDING_RETURNED: u32 = 1;
+    ENDING_PANICKED: u32 = 2;
+    ENDING_LATE: u32 = 3;
+    CLEANUP_NAME_BYTES: usize = 24;
+    CLEANUP_CALLS: usize = 4;
+    CLEANUPS: usize = 16;
+    ANSWERS: usize = 102;
+    ENDING_NONE: u32 = 0;
     MAX_OWNERS: u32 = 16_384;
     FIRST_OWNER: u32 = 3;
     OWNERS_PER_PAGE: usize = 64;
@@ -153,7 +167,32 @@ mirror! {
         armed_bytes: i64, crossed: u32, level: u32, request: u32, request_level: u32,
         request_target_bytes: i64, done: u32, asked: u32, claimed_bytes: i64, asked_bytes: i64,
         bell: u32, crossings: u32, helper: u32, actions: u32, acted: u32, reclaimers: u32,
-        driver: u32, history: u32, reserved: [u64; 5],
+        driver: u32, history: u32, answers: u32, reserved0: u32, reserved: [u64; 4],
+    }
+}
+
+mirror! {
+    /// What one reclaimer did in a clean-up.
+    #[derive(Default)]
+    CleanupCall = hl_cleanup_call {
+        claimed_bytes: u64, took_us: u32, ending: u32, name: [u8; CLEANUP_NAME_BYTES],
+    }
+}
+
+mirror! {
+    /// What a helper does in one request.
+    Answers = hl_answers {
+        request: u32, count: u32, reserved: u64, calls: [CleanupCall; ANSWERS],
+    }
+}
+
+mirror! {
+    /// A clean-up that is over.
+    #[derive(Default)]
+    Cleanup = hl_cleanup {
+        number: u64, started_mono_ns: u64, took_ns: u64, settle_ns: u64, before_bytes: u64,
+        freed_bytes: u64, claimed_bytes: u64, target_bytes: u64, trigger: u32, level: u32,
+        called: u32, reserved: u32, calls: [CleanupCall; CLEANUP_CALLS], reserved2: [u64; 2],
     }
 }
 

@@ -9,6 +9,9 @@
 )]
 
 pub(crate) mod books;
+#[cfg(feature = "cli")]
+#[allow(dead_code, reason = "the recorder uses it")]
+pub(crate) mod cleanups;
 pub(crate) mod layout;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]

@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
+use super::cleanups::{NotedCall, read_answers};
 use super::layout::{self, Header, PAGE_BYTES, Pressure};
 use super::pages::{FilePages, read};
 
@@ -97,8 +98,8 @@ impl Part {
 enum Change {
     Set(u32),
     Add(u32),
-    Or(u32),
     Clear(u32),
+    Raise(u32),
 }
 
 impl Change {
@@ -107,8 +108,8 @@ impl Change {
         let (operation, argument) = match self {
             Change::Set(value) => (0, value),
             Change::Add(value) => (1, value),
-            Change::Or(bits) => (2, bits),
             Change::Clear(bits) => (3, bits), // FUTEX_OP_ANDN
+            Change::Raise(bits) => (2, bits), // FUTEX_OP_OR
         };
         debug_assert!(argument < 1 << 11, "twelve bits, of which one is a sign");
         operation << 28 | (argument & 0xfff) << 12
@@ -176,6 +177,7 @@ impl PressureWords {
     pub(crate) fn arm(&self, live_bytes: i64) -> io::Result<bool> {
         self.change(Word::Crossed, Change::Clear(layout::CROSSED_ARMED))?;
         self.write(offset_of!(Pressure, armed_bytes), live_bytes)?;
+        self.give_way()?;
         Ok(self.live_bytes()? > live_bytes)
     }
 
@@ -217,7 +219,15 @@ impl PressureWords {
             self.change(Word::Level, Change::Set(level))?;
             self.change(Word::Bell, Change::Add(1))?;
         }
-        Ok(())
+        self.give_way()
+    }
+
+    /// A driver in the process that began while we wrote looks again, and writes its own words.
+    fn give_way(&self) -> io::Result<()> {
+        match self.read()?.driver {
+            0 => Ok(()),
+            _ => self.change(Word::Crossed, Change::Raise(layout::CROSSED_POKED)),
+        }
     }
 
     /// Tells whether a thread is there that serves requests.
@@ -235,7 +245,7 @@ impl PressureWords {
     /// # Errors
     /// When the file was cut short.
     pub(crate) fn poke(&self) -> io::Result<()> {
-        self.change(Word::Crossed, Change::Or(layout::CROSSED_POKED))?;
+        self.change(Word::Crossed, Change::Raise(layout::CROSSED_POKED))?;
         self.change(Word::Done, Change::Add(0))
     }
 
@@ -270,6 +280,11 @@ impl PressureWords {
                 return Ok(None);
             }
         }
+    }
+
+    /// Gives what the helper has done in a request so far.
+    pub(crate) fn answers(&self, number: u32) -> Vec<NotedCall> {
+        read_answers(&FilePages(&self.file), number)
     }
 
     /// Writes a word of 64 bits. The kernel copies eight aligned bytes in one piece on our

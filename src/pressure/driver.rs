@@ -1,220 +1,26 @@
 //! The thread that drives clean-ups in this process.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-use super::caller::{Caller, IN_CALL, Late};
+use super::caller::{Caller, Late};
 use super::cycle::{Claim, Cycle, CycleRecord};
 use super::exchange::{Decision, Event, Note, Order, Readings};
+use super::handle::{CallEnding, Cleanup, IN_FORCE, ReclaimerCall, Shared};
+use super::journal;
 use super::limits::{Level, Limits};
 use super::policy::Policy;
 use super::readings::{ControlGroup, resident_bytes};
 use super::reclaimers::{Outcome, Priority, RECLAIM_DEADLINE, Remark, Standing};
-use super::settings::Settings;
 use super::stalls::StallWatch;
 use crate::core::pressure as core;
 use crate::ledger::layout;
 use crate::snapshot::ledger;
-use crate::{Error, Result};
 
-/// Cycles that are remembered.
-const HISTORY: usize = 256;
 /// Nothing needs a look, and a lost wake-up costs no more than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// The process in which a driver runs; 0: none. A forked child has another number, and none.
-static DRIVEN: AtomicU32 = AtomicU32::new(0);
-/// The limits of that driver. They may change while it runs.
-static SOFT_BYTES: AtomicU64 = AtomicU64::new(NO_LIMIT);
-static HARD_BYTES: AtomicU64 = AtomicU64::new(NO_LIMIT);
-const NO_LIMIT: u64 = u64::MAX;
-
-fn limit(of: &AtomicU64) -> Option<u64> {
-    let bytes = of.load(Relaxed);
-    (bytes != NO_LIMIT).then_some(bytes)
-}
-
-/// Gives the hard limit of the driver in this process.
-pub(super) fn hard_limit_bytes() -> Option<u64> {
-    let is_driven = DRIVEN.load(Acquire) == std::process::id();
-    limit(&HARD_BYTES).filter(|_| is_driven)
-}
-
-/// One clean-up, and what each reclaimer did in it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Cleanup {
-    /// Trigger, level, bytes before and freed, settle time.
-    pub record: CycleRecord,
-    /// Those that were called, in their order.
-    pub reclaimers: Vec<ReclaimerCall>,
-}
-
-/// What one reclaimer did in a clean-up.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ReclaimerCall {
-    /// As registered.
-    pub name: String,
-    /// What it says that it freed.
-    pub claimed_bytes: u64,
-    /// How long its call took, or has taken when its deadline passed.
-    pub took: Duration,
-    /// How it ended.
-    pub ending: CallEnding,
-}
-
-/// How a reclaimer's call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CallEnding {
-    /// It returned.
-    Returned,
-    /// It panicked, which was caught.
-    Panicked,
-    /// Its deadline passed; it was left alone.
-    Late,
-}
-
-/// What the thread and its owner share.
-pub(super) struct Shared {
-    stop: AtomicBool,
-    stalled: AtomicBool,
-    level: AtomicU32,
-    told: Mutex<Told>,
-    /// A cycle has ended, or the driver has.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Told {
-    cleanups: VecDeque<Arc<Cleanup>>,
-    cycles: u64,
-    notes: Vec<String>,
-    is_over: bool,
-}
-
-impl Shared {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Clean-ups are driven until this is dropped.
-#[must_use = "clean-ups end when this is dropped"]
-pub struct Pressure {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-    pid: u32,
-}
-
-impl Pressure {
-    pub(super) fn start(settings: Settings) -> Result<Pressure> {
-        let pid = std::process::id();
-        if core::read().is_none() {
-            return Err(Error::NoLedger);
-        }
-        if DRIVEN.swap(pid, AcqRel) == pid {
-            return Err(Error::PressureRunning);
-        }
-        SOFT_BYTES.store(settings.soft_bytes.unwrap_or(NO_LIMIT), Relaxed);
-        HARD_BYTES.store(settings.hard_bytes.unwrap_or(NO_LIMIT), Relaxed);
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            stalled: AtomicBool::new(false),
-            level: AtomicU32::new(0),
-            told: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let of_thread = Arc::clone(&shared);
-        let spawned = thread::Builder::new()
-            .name("heapledger".into())
-            .spawn(move || Driver::new(settings, of_thread).run());
-        match spawned {
-            Ok(thread) => Ok(Pressure {
-                shared,
-                thread: Some(thread),
-                pid,
-            }),
-            Err(error) => {
-                DRIVEN.store(0, Release);
-                Err(Error::Thread(error))
-            }
-        }
-    }
-
-    /// Gives the level.
-    pub fn level(&self) -> Level {
-        Level::from_number(self.shared.level.load(Relaxed))
-    }
-
-    /// Changes the limits; `None` for none. Takes effect at once.
-    pub fn set_limits(&self, soft_bytes: Option<u64>, hard_bytes: Option<u64>) {
-        SOFT_BYTES.store(soft_bytes.unwrap_or(NO_LIMIT), Relaxed);
-        HARD_BYTES.store(hard_bytes.unwrap_or(NO_LIMIT), Relaxed);
-        core::poke();
-    }
-
-    /// Counts the clean-ups so far.
-    pub fn cycles(&self) -> u64 {
-        self.shared.told().cycles
-    }
-
-    /// Gives the last 256 clean-ups, the oldest first.
-    pub fn cleanups(&self) -> Vec<Arc<Cleanup>> {
-        self.shared.told().cleanups.iter().cloned().collect()
-    }
-
-    /// Gives what there was to say, each thing once: `ineffective`, `baseline_above_limit`,
-    /// `drift`, and reclaimers that are slow or disabled.
-    pub fn notes(&self) -> Vec<String> {
-        self.shared.told().notes.clone()
-    }
-
-    /// Waits until so many clean-ups have ended since the start, at most so long; tells whether they have.
-    pub fn wait_for_cycles(&self, cycles: u64, at_most: Duration) -> bool {
-        let (told, _) = self
-            .shared
-            .changed
-            .wait_timeout_while(self.shared.told(), at_most, |told| {
-                told.cycles < cycles && !told.is_over
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        told.cycles >= cycles
-    }
-}
-
-impl Drop for Pressure {
-    fn drop(&mut self) {
-        // A forked child has no such thread, and perhaps inherited its locks in the middle.
-        if std::process::id() != self.pid {
-            std::mem::forget(self.thread.take());
-            std::mem::forget(Arc::clone(&self.shared));
-            return;
-        }
-        self.shared.stop.store(true, Release);
-        core::poke();
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        // From inside a reclaimer the driver cannot be waited for: it waits for us.
-        if !IN_CALL.get() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl std::fmt::Debug for Pressure {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Pressure")
-            .field("level", &self.level())
-            .finish()
-    }
-}
 
 /// The clock that reclaimers' deadlines are on.
 pub(super) fn mono_ns() -> u64 {
@@ -227,10 +33,11 @@ pub(super) fn mono_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-struct Driver {
-    settings: Settings,
+/// See [`Driver::run`].
+pub(super) struct Driver {
     shared: Arc<Shared>,
     start: Instant,
+    start_mono_ns: u64,
     group: Option<ControlGroup>,
     stalls: Option<StallWatch>,
     standings: BTreeMap<u64, Standing>,
@@ -241,10 +48,10 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(settings: Settings, shared: Arc<Shared>) -> Driver {
-        let group = settings.follows_group.then(ControlGroup::own).flatten();
-        let stalls = settings
-            .follows_group
+    pub(super) fn new(shared: Arc<Shared>) -> Driver {
+        let follows_group = IN_FORCE.follows_group.load(Relaxed);
+        let group = follows_group.then(ControlGroup::own).flatten();
+        let stalls = follows_group
             .then(|| {
                 let shared = Arc::clone(&shared);
                 let report = move || {
@@ -255,9 +62,9 @@ impl Driver {
             })
             .flatten();
         Driver {
-            settings,
             shared,
             start: Instant::now(),
+            start_mono_ns: mono_ns(),
             group,
             stalls,
             standings: BTreeMap::new(),
@@ -267,8 +74,11 @@ impl Driver {
         }
     }
 
-    fn run(mut self) {
-        let mut policy = Policy::new(self.settings.growth_ratio, &self.readings());
+    /// Drives clean-ups until it is told to stop.
+    pub(super) fn run(mut self) {
+        core::drive(true);
+        let growth_ratio = IN_FORCE.growth_ratio();
+        let mut policy = Policy::new(growth_ratio, &self.readings());
         let mut event = Event::Look;
         while !self.shared.stop.load(Acquire) {
             let decision = policy.step(&self.readings(), event);
@@ -281,10 +91,9 @@ impl Driver {
         }
         core::arm(i64::MAX);
         core::set_level(0);
+        core::drive(false);
         drop(self.stalls.take());
-        self.shared.told().is_over = true;
-        self.shared.changed.notify_all();
-        DRIVEN.store(0, Release);
+        self.shared.end();
     }
 
     fn readings(&self) -> Readings {
@@ -293,8 +102,8 @@ impl Driver {
             now: self.start.elapsed(),
             live_bytes: u64::try_from(live.c_live_bytes + live.rust_live_bytes).unwrap_or(0),
             limits: Limits {
-                soft_bytes: limit(&SOFT_BYTES),
-                hard_bytes: limit(&HARD_BYTES),
+                soft_bytes: IN_FORCE.soft_limit(),
+                hard_bytes: IN_FORCE.hard_limit(),
                 group: self.group.as_ref().and_then(ControlGroup::read),
             },
             resident_bytes: resident_bytes(std::process::id()),
@@ -302,39 +111,27 @@ impl Driver {
     }
 
     fn publish(&mut self, decision: &Decision) {
+        self.shared.level.store(decision.level as u32, Relaxed);
+        // At every look: a recorder that drove before us may have left another one there.
+        core::set_level(decision.level as u32);
         if decision.level_before.is_some() {
-            self.shared.level.store(decision.level as u32, Relaxed);
-            core::set_level(decision.level as u32);
             core::signal();
         }
-        let ended = decision.finished.clone();
-        if ended.is_none() && decision.notes.iter().next().is_none() {
-            return;
+        let notes = decision.notes.iter();
+        self.shared
+            .say(notes.map(|note: Note| note.name().to_owned()));
+        if let Some(record) = decision.finished.clone() {
+            self.tell(record);
         }
-        let calls = match ended {
-            Some(_) => std::mem::take(&mut self.calls),
-            None => Vec::new(),
-        };
-        let mut told = self.shared.told();
-        told.notes.extend(
-            decision
-                .notes
-                .iter()
-                .map(|note: Note| note.name().to_owned()),
-        );
-        if let Some(record) = ended {
-            if told.cleanups.len() == HISTORY {
-                told.cleanups.pop_front();
-            }
-            told.cycles += 1;
-            told.cleanups.push_back(Arc::new(Cleanup {
-                record,
-                reclaimers: calls,
-            }));
-            self.shared.changed.notify_all();
-            drop(told);
-            core::signal();
-        }
+    }
+
+    /// A clean-up is over: in the ledger first, so that who waits for it finds it there.
+    fn tell(&mut self, record: CycleRecord) {
+        let reclaimers = std::mem::take(&mut self.calls);
+        let cleanup = Cleanup { record, reclaimers };
+        core::note(&journal::entry(&cleanup, self.start_mono_ns));
+        self.shared.add(cleanup);
+        core::signal();
     }
 
     /// Waits for somebody to want the driver, at most until the decision's next look.
@@ -383,7 +180,7 @@ impl Driver {
 
     fn purge(&mut self, number: u64, level: Level) -> Event {
         self.round(Priority::Allocator, number, level, 0);
-        if self.settings.trims && self.is_worth_trimming() {
+        if IN_FORCE.trims.load(Relaxed) && self.is_worth_trimming() {
             core::trim();
         }
         Event::Purged { number }
@@ -477,7 +274,7 @@ impl Driver {
             None => None,
         };
         if let Some(said) = said {
-            self.shared.told().notes.push(format!("{name}: {said}"));
+            self.shared.say([format!("{name}: {said}")]);
         }
         Some(ReclaimerCall {
             name,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handle;
 use super::reclaim::{Reclaim, Registration};
 use super::reclaimers::Priority;
 use super::reserve::{self, Reservation};
@@ -28,11 +29,13 @@ impl Ledger {
         priority: Priority,
         reclaim: Arc<dyn Reclaim>,
     ) -> Registration {
+        handle::revive();
         Registration::new(name, priority, reclaim)
     }
 
     /// Wishes for a clean-up of so many bytes, 0 for as much as there is; false without a ledger.
     pub fn request_cleanup(self, target_bytes: u64) -> bool {
+        handle::revive();
         core::ask(target_bytes)
     }
 
@@ -62,6 +65,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::NoLedger`](crate::Error::NoLedger), also when no descriptor is to be had.
     pub fn subscribe(self) -> Result<Subscription> {
+        handle::revive();
         Subscription::new()
     }
 }

@@ -50,7 +50,13 @@ mod driver;
 #[cfg(target_os = "linux")]
 mod entry;
 mod exchange;
+#[cfg(target_os = "linux")]
+mod handle;
+#[cfg(target_os = "linux")]
+mod journal;
 mod limits;
+#[cfg(target_os = "linux")]
+mod operator;
 mod pacer;
 pub mod policy;
 #[cfg(target_os = "linux")]
@@ -70,9 +76,9 @@ pub(crate) mod stalls;
 mod subscribe;
 
 pub use cycle::{Claim, Cycle, CycleRecord, Trigger};
-#[cfg(target_os = "linux")]
-pub use driver::{CallEnding, Cleanup, Pressure, ReclaimerCall};
 pub use exchange::{Decision, Event, NOT_ARMED, Note, Notes, Order, Readings};
+#[cfg(target_os = "linux")]
+pub use handle::{CallEnding, Cleanup, Pressure, ReclaimerCall};
 pub use limits::{GroupMemory, Level, Limits};
 pub use policy::Policy;
 #[cfg(target_os = "linux")]

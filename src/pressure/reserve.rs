@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::driver;
+use super::handle;
 use super::subscribe::Subscription;
 use crate::core;
 use crate::core::pressure;
@@ -29,7 +29,8 @@ pub struct Reservation {
 impl Reservation {
     /// Books so many bytes if the hard limit has room for them.
     pub(crate) fn try_new(bytes: usize) -> Result<Reservation> {
-        if let Some(limit_bytes) = driver::hard_limit_bytes() {
+        handle::revive();
+        if let Some(limit_bytes) = handle::hard_limit_bytes() {
             let live_bytes = live_bytes();
             if live_bytes.saturating_add(bytes as u64) > limit_bytes {
                 pressure::ask(bytes as u64);

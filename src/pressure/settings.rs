@@ -1,9 +1,15 @@
 //! What a program sets before clean-ups are driven.
 
-use super::driver::Pressure;
+use super::handle::Pressure;
 use crate::Result;
 
 /// How clean-ups are driven: growth, limits, what is followed besides.
+///
+/// Whoever starts the program may set HEAPLEDGER_SOFT_LIMIT and HEAPLEDGER_HARD_LIMIT (bytes)
+/// and HEAPLEDGER_GROWTH (a ratio) in its environment, as `heapledger run --soft-limit` does. Of
+/// this word and the program's own the lower is in force, also after
+/// [`Pressure::set_limits`](crate::pressure::Pressure::set_limits). A value that is no such number
+/// is ignored, and [`Pressure::notes`](crate::pressure::Pressure::notes) says so.
 ///
 /// ```no_run
 /// # #[global_allocator]
@@ -13,7 +19,8 @@ use crate::Result;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub(super) growth_ratio: f64,
+    /// `None`: not said, which is 1.0.
+    pub(super) growth_ratio: Option<f64>,
     pub(super) soft_bytes: Option<u64>,
     pub(super) hard_bytes: Option<u64>,
     pub(super) follows_group: bool,
@@ -23,7 +30,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            growth_ratio: 1.0,
+            growth_ratio: None,
             soft_bytes: None,
             hard_bytes: None,
             follows_group: true,
@@ -34,10 +41,11 @@ impl Default for Settings {
 
 impl Settings {
     /// Cleans up when live bytes have grown by this part of what was left after the last clean-up,
-    /// and by 64 MiB at least. 1.0 unless set; infinity for no such trigger.
+    /// and by 64 MiB at least. 1.0 unless set, and for what is no ratio;
+    /// infinity for no such trigger.
     #[must_use]
     pub fn growth(mut self, ratio: f64) -> Settings {
-        self.growth_ratio = ratio;
+        self.growth_ratio = Some(if ratio >= 0.0 { ratio } else { 1.0 });
         self
     }
 

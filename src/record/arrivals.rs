@@ -48,10 +48,20 @@ fn open_unless_never(
     // between has it complete at the look. The other way round it would count
     // as one that died half-way, and its process would be lost.
     let may_go_on = is_alive();
-    match open(arrival)? {
-        None if !may_go_on => Err(io::Error::other("its writer died before it was complete")),
-        found => Ok(found),
+    match open(arrival) {
+        // A dead writer's ledger is as good later.
+        Err(error) if is_passing(&error) => Ok(None),
+        Ok(None) if !may_go_on => Err(io::Error::other("its writer died before it was complete")),
+        found => found,
     }
+}
+
+/// Tells whether the same call may succeed later: descriptors or memory are used up for now.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR];
+    error
+        .raw_os_error()
+        .is_some_and(|code| passing.contains(&code))
 }
 
 fn open(arrival: &Arrival) -> io::Result<Option<(File, Header)>> {
@@ -124,6 +134,14 @@ mod tests {
         begin(file.as_file());
         assert!(open_unless_never(&arrival, || true).unwrap().is_none());
         assert!(open_unless_never(&arrival, || false).is_err());
+    }
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_stays_is_not() {
+        let error = io::Error::from_raw_os_error;
+        assert!(is_passing(&error(libc::EMFILE)) && is_passing(&error(libc::ENOMEM)));
+        assert!(!is_passing(&error(libc::ENOENT)) && !is_passing(&error(libc::EACCES)));
+        assert!(!is_passing(&io::Error::other("not a regular file")));
     }
 
     #[test]

@@ -112,7 +112,10 @@ impl Shared {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut present = HashSet::with_capacity(known.len() + 1);
         let mut is_new = false;
-        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        // Without a descriptor to look with, all that was known stays known.
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
         for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
             if let Some(pid) = pid_of(&name).filter(|_| !known.contains(&name)) {
                 let pidfd = ending::open(pid);

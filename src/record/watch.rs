@@ -3,7 +3,7 @@
 //! One loop waits for signals, for new ledgers, for processes that end, and for
 //! the time of the next reading.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -412,7 +412,13 @@ impl<'a> Watch<'a> {
             let image = images.get(present.get(&pid)?)?;
             Some((image.start_ticks, image.arguments_at))
         };
-        for found in self.strangers.scan(known) {
+        let found = self.strangers.scan(known);
+        let waiting: HashSet<u32> = self.arrivals.iter().map(|arrival| arrival.pid).collect();
+        // Whose ledger waits to be admitted has one.
+        for found in found
+            .into_iter()
+            .filter(|found| !waiting.contains(&found.pid))
+        {
             if let Some(previous) = self.take_present(found.pid) {
                 self.give(previous, Outcome::Exec);
             }
@@ -448,19 +454,23 @@ impl<'a> Watch<'a> {
     }
 
     fn finish(mut self, status: ExitStatus) -> Ended {
+        let root_outcome = ending::from_status(status);
         self.look();
         self.admit_all();
-        let root_outcome = ending::from_status(status);
-        for (_, image) in std::mem::take(&mut self.images) {
-            let outcome = match image.pid == self.root_pid {
-                true => root_outcome.clone(),
-                false if image.pidfd.is_none() || image.has_ended() => self.outcome(&image),
-                false => Outcome::Running,
-            };
-            match outcome {
-                Outcome::Running => self.give(image, outcome),
-                _ => self.give_ended(image, outcome),
+        while !self.images.is_empty() {
+            for (_, image) in std::mem::take(&mut self.images) {
+                let outcome = match image.pid == self.root_pid {
+                    true => root_outcome.clone(),
+                    false if image.pidfd.is_none() || image.has_ended() => self.outcome(&image),
+                    false => Outcome::Running,
+                };
+                match outcome {
+                    Outcome::Running => self.give(image, outcome),
+                    _ => self.give_ended(image, outcome),
+                }
             }
+            // Those for which there was no descriptor before.
+            self.admit_all();
         }
         let handshake_failed = !self.root_was_seen && self.run.root_reason.is_none();
         if !self.root_was_seen {

@@ -296,87 +296,71 @@ impl Worker {
         }
     }
 
+    /// Waits for the helper's answer, not without end, and enters what it did.
     fn hear_helper(&mut self, number: u32, began: Instant) -> Vec<Claim> {
-        let answer = loop {
+        let words = loop {
             let left = DEADLINE.saturating_sub(began.elapsed());
             let done = self.shared.words.wait_done(number, left.min(LOOK_AGAIN));
             match self.expect(done) {
                 None => return Vec::new(),
                 Some(Some(words)) => break Some(words),
-                Some(None) if self.shared.stop.load(Acquire) => return Vec::new(),
-                Some(None) if left.is_zero() => break None,
+                Some(None) if self.shared.stop.load(Acquire) => break None,
+                Some(None) if left.is_zero() => {
+                    self.unanswered = Some(number);
+                    self.note("helper", "slow");
+                    break None;
+                }
                 Some(None) => {}
             }
         };
-        match answer {
-            Some(words) => self.answered(&words, began.elapsed()),
-            None => {
-                self.unanswered = Some(number);
-                self.unheard(began.elapsed());
-                Vec::new()
-            }
-        }
-    }
-
-    fn answered(&mut self, words: &layout::Pressure, took: Duration) -> Vec<Claim> {
-        let mut claims = Vec::new();
-        if words.reclaimers > 0 || words.claimed_bytes != 0 {
-            let claimed_bytes = u64::try_from(words.claimed_bytes).unwrap_or(0);
-            let name = registered(words.reclaimers);
-            self.called(name, Some(claimed_bytes), took, CallEnding::Returned);
-            claims.push(Claim {
-                reclaimer: 0,
-                claimed_bytes,
-                took,
-            });
-        }
-        for (name, action) in INSIDE {
-            if words.acted & action != 0 {
-                self.called(name.to_owned(), None, took, CallEnding::Returned);
-            } else if words.actions & action != 0 {
-                self.note(name, "could not act");
-            }
-        }
-        if words.reclaimers == 0 && words.actions == 0 {
-            self.called(DESCRIPTOR.to_owned(), None, took, CallEnding::Returned);
+        let claims = self.enter_answers(number, began);
+        if let Some(words) = words.filter(|words| words.reclaimers == 0 && words.actions == 0) {
+            // It is there for the eventfds of hl_pressure_fd.
+            let _ = words;
+            self.called(
+                DESCRIPTOR.to_owned(),
+                None,
+                began.elapsed(),
+                CallEnding::Returned,
+            );
         }
         claims
     }
 
-    fn unheard(&mut self, took: Duration) {
-        self.note("helper", "slow");
-        let read = self.shared.words.read();
-        let Some(words) = self.expect(read) else {
-            return;
-        };
-        let actions = INSIDE
-            .iter()
-            .filter(|(_, action)| words.actions & action != 0);
-        let mut names: Vec<String> = actions.map(|(name, _)| (*name).to_owned()).collect();
-        if words.reclaimers > 0 {
-            names.insert(0, registered(words.reclaimers));
+    fn enter_answers(&mut self, number: u32, began: Instant) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for answer in self.shared.words.answers(number) {
+            let (ending, took) = match answer.ending {
+                layout::ENDING_NONE => (CallEnding::Late, began.elapsed()),
+                _ => (
+                    CallEnding::Returned,
+                    Duration::from_micros(answer.took_us.into()),
+                ),
+            };
+            // Collectors do not know what their work frees.
+            let says = !INSIDE.contains(&answer.name.as_str()) && ending == CallEnding::Returned;
+            if says {
+                claims.push(Claim {
+                    reclaimer: claims.len() as u32,
+                    claimed_bytes: answer.claimed_bytes,
+                    took,
+                });
+            }
+            self.called(
+                answer.name,
+                says.then_some(answer.claimed_bytes),
+                took,
+                ending,
+            );
         }
-        for name in names {
-            self.called(name, None, took, CallEnding::Late);
-        }
+        claims
     }
 }
 
-/// What the helper does beside registered reclaimers, in its order.
-const INSIDE: [(&str, u32); 3] = [
-    ("python", layout::ACTION_PYTHON),
-    ("jvm", layout::ACTION_JVM),
-    ("trim", layout::ACTION_TRIM),
-];
+/// What the helper does beside registered reclaimers.
+const INSIDE: [&str; 3] = ["python", "jvm", "trim"];
 /// What a helper without anything else to do is there for.
 const DESCRIPTOR: &str = "pressure_fd";
-
-fn registered(number: u32) -> String {
-    match number {
-        1 => "registered reclaimer".to_owned(),
-        _ => format!("{number} registered reclaimers"),
-    }
-}
 
 impl Driver for Worker {
     fn readings(&mut self, event: &Event) -> Option<Readings> {
