@@ -148,7 +148,7 @@ fn go_is_helped(test: &str, variant: usize) {
     };
     let (alone, cleaned) = clean_ups_help(&host);
     let books = cleaned.books.expect("a ledger was kept");
-    assert!(books.reclaimers.iter().any(|name| name == "trim"));
+    assert_eq!(books.reclaimers, ["go", "trim"]);
     let limited = host.run(Way::NoHelp);
     assert_eq!(limited.text, alone.text);
     let ratio = limited.peak_rss_bytes as f64 / alone.peak_rss_bytes as f64;
