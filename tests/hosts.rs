@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Output, preload_library, run_within, skip, workspace};
-use hosts::{Figures, Host, Way, go, go_hosts, java_host, python_host};
+use hosts::{Figures, GO, Host, Way, go, go_hosts, java_host, python_host};
 
 /// A first build of Go's own library is among what is waited for.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -49,7 +49,7 @@ fn the_go_package_has_todays_header() {
 fn the_go_package_passes_its_own_tests() {
     let test = "the_go_package_passes_its_own_tests";
     let Some(mut tests) = go(&package()) else {
-        return skip(test, "go");
+        return skip(test, GO);
     };
     go_does(tests.args(["test", "./..."]));
     for example in ["bindings/go/heapledger", "examples/go-finalizer"] {
@@ -96,7 +96,7 @@ fn the_go_package_finds_the_ledger_however_it_is_linked() {
     let directory = workspace("go_package");
     for flags in [["-buildmode=exe"], ["-buildmode=pie"]] {
         let Some(program) = go_tests(&directory, &flags) else {
-            return skip(test, "go");
+            return skip(test, GO);
         };
         let mut command = Command::new(program);
         command

@@ -87,9 +87,24 @@ fn workshop() -> PathBuf {
     directory
 }
 
-/// The `go` command, which asks no network for anything.
+/// The first version with `runtime.AddCleanup`.
+pub const GO: &str = "go 1.24 or later";
+const GO_MINOR: u32 = 24;
+
+fn is_new(go: &Path) -> bool {
+    let output = Command::new(go).args(["env", "GOVERSION"]).output();
+    let version = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let minor = version.ok().and_then(|version| {
+        let digits = version.trim().strip_prefix("go1.")?.split(['.', 'r', 'b']);
+        digits.into_iter().next()?.parse().ok()
+    });
+    minor.is_some_and(|minor: u32| minor >= GO_MINOR)
+}
+
+/// The `go` command, which asks no network for anything; `None` where it is missing or too old.
 pub fn go(directory: &Path) -> Option<Command> {
-    let mut command = Command::new(find("go")?);
+    let program = find("go").filter(|program| is_new(program))?;
+    let mut command = Command::new(program);
     command.current_dir(directory).envs([
         ("GOTOOLCHAIN", "local"),
         ("GOPROXY", "off"),
@@ -121,7 +136,7 @@ fn done(command: &mut Command) {
 /// The name of the tool that is missing.
 pub fn go_hosts() -> Result<[Host; 2], &'static str> {
     let program = workshop().join("go-frames");
-    let mut build = go(&example("go-finalizer")).ok_or("go")?;
+    let mut build = go(&example("go-finalizer")).ok_or(GO)?;
     done(build.arg("build").arg("-o").arg(&program).arg("."));
     let host = |name, args: &[&str]| Host {
         name,

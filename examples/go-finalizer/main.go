@@ -3,9 +3,12 @@
 // cleanup frees the pixels. The collector has no reason to look.
 //
 //	go build -o frames .
-//	./frames                                             3 GB
-//	GOMEMLIMIT=64MiB ./frames                            3 GB
-//	heapledger run --soft-limit 256MiB -- ./frames       no more than was asked for, about
+//	./frames                                                              3 GB
+//	GOMEMLIMIT=64MiB ./frames                                             3 GB
+//	heapledger run --soft-limit 256MiB --on-pressure trim -- ./frames     about what was asked for
+//
+// Go calls C on several threads, and glibc keeps what each has freed: hence
+// the action trim.
 package main
 
 /*

@@ -15,8 +15,9 @@
 //		...
 //	}
 //
-//	heapledger run --soft-limit 256MiB -- ./program
+//	heapledger run --soft-limit 256MiB --on-pressure trim -- ./program
 //
+// (The action trim gives back what glibc keeps for each thread that called C.)
 // In a clean-up the program's own functions run first ([Reclaimer], [Register]),
 // then [runtime.GC]. Whoever drives clean-ups waits for both, and after that
 // for what finalizers and cleanups free.
