@@ -552,7 +552,8 @@ fn every_file_is_on_the_plan() {
             .into_iter()
             .filter(|file| !file.starts_with("benches/peers/src/bin/")),
     );
-    all.extend(files("examples", &["rs", "c"]));
+    all.extend(files("examples", &["rs", "c", "h", "go", "py", "java"]));
+    all.extend(files("bindings", &["go", "c", "h"]));
     all.extend(
         files("tests", &["rs"])
             .into_iter()

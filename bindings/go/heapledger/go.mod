@@ -1,0 +1,3 @@
+module github.com/heapledger/heapledger/bindings/go/heapledger
+
+go 1.21
