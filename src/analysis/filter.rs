@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::books::{Collector, SiteRow};
-use super::catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
+use super::catalog::{Catalog, Place, ScopeId, SiteId};
 use super::suppressions::Suppressions;
 use super::{ProcessReport, Report};
 use crate::counts::{Counts, Side};
@@ -78,7 +78,7 @@ impl Measure {
     }
 }
 
-/// What part of a recording is looked at. The default is all of it.
+/// What part of a recording is looked at, and by which figure. The default is all of it.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// One side alone.
@@ -166,7 +166,7 @@ impl Filter {
         let Some(wanted) = &self.library else {
             return Ok(None);
         };
-        let libraries = || (0..catalog.library_count() as u32).map(LibraryId);
+        let libraries = || catalog.library_ids();
         let is_wanted = |id| {
             let library = catalog.library(id);
             let stem = library.name.split(".so").next();
@@ -226,7 +226,11 @@ pub(crate) struct Selection<'f> {
     suppressed: Vec<Option<u32>>,
 }
 
-impl Selection<'_> {
+impl<'f> Selection<'f> {
+    pub(crate) fn filter(&self) -> &'f Filter {
+        self.filter
+    }
+
     /// Tells whether what was booked at these call sites, innermost first, is looked at.
     pub(crate) fn takes(
         &self,
@@ -237,7 +241,7 @@ impl Selection<'_> {
     ) -> bool {
         let filter = self.filter;
         let passes = |libraries: &Vec<bool>| {
-            let library = |&site: &SiteId| catalog.place(site).library.0 as usize;
+            let library = |&site: &SiteId| catalog.place(site).library.index();
             sites.iter().map(library).any(|index| libraries[index])
         };
         let least = i64::try_from(filter.min_bytes).unwrap_or(i64::MAX);
@@ -291,6 +295,7 @@ impl Report<'_> {
     /// # Errors
     /// When the recording holds no such scope or library.
     pub fn narrow(&mut self, filter: &Filter) -> Result<(), NoSuchName> {
+        self.filter = filter.clone();
         if !filter.is_narrow() {
             return Ok(());
         }
@@ -300,7 +305,6 @@ impl Report<'_> {
             narrow(&self.catalog, process, &selection, &mut suppressed);
         }
         self.suppressed = suppressed;
-        self.is_narrowed = true;
         Ok(())
     }
 }

@@ -51,8 +51,8 @@ pub struct Report<'a> {
     pub catalog: Catalog<'a>,
     /// In the recording's order, the root first.
     pub processes: Vec<ProcessReport<'a>>,
-    /// Rows were left out by [`Report::narrow`].
-    pub is_narrowed: bool,
+    /// What [`Report::narrow`] left of the rows; by default all.
+    pub filter: Filter,
     /// What suppressions left out.
     pub suppressed: Suppressed,
 }
@@ -75,7 +75,7 @@ impl<'a> Report<'a> {
             recording,
             catalog,
             processes,
-            is_narrowed: false,
+            filter: Filter::default(),
             suppressed: Suppressed::default(),
         }
     }

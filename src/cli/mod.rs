@@ -3,6 +3,8 @@
 mod allocator;
 #[cfg(heapledger_core)]
 mod demo;
+mod filter;
+mod output;
 #[cfg(heapledger_core)]
 mod preload;
 mod report;
@@ -24,6 +26,7 @@ Examples:
   heapledger run -o new.hlr -- make -j2         into a file of your choice
   heapledger report new.hlr                     who holds what
   heapledger report new.hlr --format json       the same for programs
+  heapledger report new.hlr --format flamegraph -o new.svg
   LD_PRELOAD=$(heapledger preload) ./server     keep a ledger without a recorder
 ";
 

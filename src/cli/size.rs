@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 /// A number of bytes from the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(dead_code, reason = "options with sizes come with pressure and diff")]
 pub(crate) struct Size {
     pub bytes: u64,
 }
