@@ -33,6 +33,9 @@ impl LibraryId {
 pub struct ScopeId(pub(crate) u32);
 
 impl ScopeId {
+    /// No scope of any catalog.
+    pub(crate) const NONE: ScopeId = ScopeId(u32::MAX);
+
     /// Gives the place in [`Catalog::scopes`].
     pub fn index(self) -> usize {
         self.0 as usize

@@ -94,6 +94,9 @@ pub struct Filter {
     pub measure: Measure,
     /// What is left out.
     pub suppressions: Suppressions,
+    /// A name that the recording does not hold selects nothing, and is no mistake:
+    /// of two recordings that are compared, one may not know it.
+    pub may_be_absent: bool,
 }
 
 /// A name that a recording does not hold.
@@ -158,6 +161,7 @@ impl Filter {
         let known = || catalog.scopes().iter().map(|&scope| scope.to_owned());
         match catalog.scope_named(name) {
             Some(scope) => Ok(Some(scope)),
+            None if self.may_be_absent => Ok(Some(ScopeId::NONE)),
             None => Err(no_such("scope", name, known().collect())),
         }
     }
@@ -175,7 +179,7 @@ impl Filter {
                 || (library.path.is_some() && stem == Some(wanted))
         };
         let wanted_ones: Vec<bool> = libraries().map(is_wanted).collect();
-        if wanted_ones.contains(&true) {
+        if self.may_be_absent || wanted_ones.contains(&true) {
             return Ok(Some(wanted_ones));
         }
         let mut known: Vec<String> = libraries()

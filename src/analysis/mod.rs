@@ -6,6 +6,7 @@
 
 mod books;
 mod catalog;
+mod difference;
 mod fan_out;
 mod filter;
 mod invariants;
@@ -27,6 +28,7 @@ pub(crate) mod fixture;
 
 pub use books::{Books, LibraryRow, ScopeRow, SideTotals, SiteRow, ThreadRow, Totals};
 pub use catalog::{Catalog, Library, LibraryId, Place, ScopeId, SiteId};
+pub use difference::{Change, Difference, SiteName, StackName};
 pub use fan_out::for_each_in_order;
 pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;

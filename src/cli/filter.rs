@@ -83,6 +83,7 @@ impl FilterArguments {
                 MeasureArgument::Temporary => Measure::Temporary,
             },
             suppressions: self.read_suppressions()?,
+            may_be_absent: false,
         })
     }
 

@@ -4,6 +4,7 @@
 //! each other.
 
 pub(crate) mod chart;
+pub mod diff;
 pub mod flamegraph;
 pub mod folded;
 pub mod json;

@@ -141,6 +141,13 @@ pub(crate) fn estimates(report: &Report) -> Option<String> {
     ))
 }
 
+/// Tells whether stacks are but the call sites.
+pub(crate) fn has_no_stacks(report: &Report) -> bool {
+    report
+        .tracked()
+        .all(|process| process.process.mode == Mode::Count)
+}
+
 /// Says what a picture cannot show.
 pub(crate) fn negative_rows(rows: u64) -> Option<String> {
     (rows > 0).then(|| {

@@ -26,7 +26,7 @@ pub struct CallTree<'a> {
 }
 
 /// What a node is called: a function, and the library that it lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label<'a> {
     /// The function.
     pub name: &'a str,
