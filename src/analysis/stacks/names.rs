@@ -106,8 +106,8 @@ impl<'a> Names<'a> {
     }
 
     pub(super) fn libraries(&mut self, catalog: &'a Catalog<'a>) -> Vec<LocationId> {
-        let libraries: Vec<LocationId> = (0..catalog.library_count() as u32)
-            .map(LibraryId)
+        let libraries: Vec<LocationId> = catalog
+            .library_ids()
             .map(|id| {
                 let start = self.frames.len() as u32;
                 let function = Function {
@@ -120,7 +120,7 @@ impl<'a> Names<'a> {
             .collect();
         let places = catalog.places().iter();
         places
-            .map(|place| libraries[place.library.0 as usize])
+            .map(|place| libraries[place.library.index()])
             .collect()
     }
 

@@ -110,7 +110,8 @@ fn append_counts(out: &mut Vec<u8>, counts: &Counts) {
     append_figure(out, b",\"requested_bytes\":", &counts.requested_bytes);
 }
 
-fn append_figure(out: &mut Vec<u8>, key: &[u8], figure: &impl Serialize) {
+/// Appends a key, with all that stands around it, and its value.
+pub(super) fn append_figure(out: &mut Vec<u8>, key: &[u8], figure: &impl Serialize) {
     out.extend_from_slice(key);
     append(out, figure);
 }
