@@ -57,6 +57,14 @@ fn a_library_is_unloaded_while_its_reclaimer_runs() {
         .check();
 }
 
+#[test]
+fn what_goes_past_a_hard_limit_is_refused_and_counted() {
+    let limit = (32 << 20).to_string();
+    case("pressure_refusals.c")
+        .env("HEAPLEDGER_REFUSE_PAST", limit)
+        .check();
+}
+
 /// Tells whether the compiler has the thread sanitizer, and it runs on this machine.
 fn has_thread_sanitizer(directory: &Path) -> bool {
     let source = directory.join("empty.c");
