@@ -23,6 +23,7 @@ const NOT_PROGRAMS: [(&str, &str); 12] = [
         "pressure_threads.c",
         "built with the core and the thread sanitizer",
     ),
+    ("pressure_unload_library.c", "library of pressure_unload.c"),
     ("second_preload.c", "a second interposer"),
     ("signal_safe_allocator.c", "an allocator to run over"),
     ("small_child.c", "child of untracked_children.c"),

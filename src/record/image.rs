@@ -23,6 +23,8 @@ const MAX_NAMES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Clean-ups of its own that are kept of a process, the last ones.
 const MAX_NOTED: usize = 256;
+/// A ledger keeps sixteen, each of which takes 100 ms and more with the pause after it.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
 
 /// A watched image.
 pub(super) struct Image {
@@ -42,21 +44,14 @@ pub(super) struct Image {
     /// Its clean-ups, where they are driven from here.
     pub care: Care,
     noted: Vec<NotedCleanup>,
+    /// Of clean-ups that are not kept any more.
+    forgotten_freed_bytes: u64,
+    /// When to look for more of them, once there are any.
+    next_cleanups: Option<Instant>,
     timeline: Timeline,
     thread_names: HashMap<u32, String>,
     next_names: Instant,
     names_interval: Duration,
-}
-
-/// Takes over what the process has noted of its own clean-ups, before it writes over it.
-fn note_cleanups(ledger: &File, noted: &mut Vec<NotedCleanup>) {
-    if peek(ledger).is_none_or(|words| words.history == 0) {
-        return;
-    }
-    let seen = noted.last().map_or(0, |cleanup| cleanup.number);
-    noted.extend(read_cleanups(&FilePages(ledger), seen));
-    let surplus = noted.len().saturating_sub(MAX_NOTED);
-    noted.drain(..surplus);
 }
 
 /// Where an image's books are.
@@ -83,6 +78,8 @@ impl Image {
             live_bytes: [0; 2],
             care: Care::default(),
             noted: Vec::new(),
+            forgotten_freed_bytes: 0,
+            next_cleanups: None,
             timeline: Timeline::new(now),
             thread_names: HashMap::new(),
             next_names: now + FIRST_NAMES,
@@ -115,7 +112,28 @@ impl Image {
 
     /// Gives the moment of the next reading, if there is to be one.
     pub(super) fn next_reading(&self) -> Option<Instant> {
-        self.is_tracked().then(|| self.timeline.next())
+        let next = self.timeline.next();
+        let cleanups = self.next_cleanups.unwrap_or(next);
+        self.is_tracked().then(|| next.min(cleanups))
+    }
+
+    /// Takes over what the process has noted of its own clean-ups, before it writes over it.
+    fn note_cleanups(&mut self, now: Instant) {
+        let Some(ledger) = self.ledger() else {
+            return;
+        };
+        if peek(ledger).is_none_or(|words| words.history == 0) {
+            return;
+        }
+        let seen = self.noted.last().map_or(0, |cleanup| cleanup.number);
+        let new = read_cleanups(&FilePages(ledger), seen);
+        self.noted.extend(new);
+        self.next_cleanups = Some(now + COLLECT_EVERY);
+        let surplus = self.noted.len().saturating_sub(MAX_NOTED);
+        for forgotten in self.noted.drain(..surplus) {
+            let freed_bytes = &mut self.forgotten_freed_bytes;
+            *freed_bytes = freed_bytes.saturating_add(forgotten.freed_bytes);
+        }
     }
 
     /// Reads what the image holds now.
@@ -127,7 +145,10 @@ impl Image {
             return;
         };
         self.live_bytes = live;
-        note_cleanups(file, &mut self.noted);
+        self.note_cleanups(now);
+        if now < self.timeline.next() {
+            return;
+        }
         let t_s = seconds_between(self.created_mono_ns, mono_ns);
         let rss_bytes = if self.pidfd.is_some() {
             proc::rss_bytes(self.pid)
@@ -169,7 +190,10 @@ impl Image {
     /// Hands over everything that is known, now that no more will be.
     pub(super) fn finish(self, outcome: Outcome, mono_ns: u64) -> Job {
         let duration_s = seconds_between(self.created_mono_ns, mono_ns);
-        let pressure = self.care.finish(outcome == Outcome::Running, duration_s);
+        let mut pressure = self.care.finish(outcome == Outcome::Running, duration_s);
+        pressure.freed_bytes = pressure
+            .freed_bytes
+            .saturating_add(self.forgotten_freed_bytes);
         match self.books {
             BooksOf::Ledger { file, path } => {
                 let timeline = self.timeline.into_points();
