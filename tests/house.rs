@@ -28,6 +28,10 @@ const NOT_PROGRAMS: [(&str, &str); 12] = [
     ("signal_safe_allocator.c", "an allocator to run over"),
     ("small_child.c", "child of untracked_children.c"),
     ("startup_ifunc_library.c", "library of startup_ifunc.c"),
+    (
+        "steered.c",
+        "run in many ways by tests/run_pressure.rs, with a ledger each",
+    ),
 ];
 
 // ---- the plan ----

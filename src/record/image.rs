@@ -41,8 +41,6 @@ pub(super) struct Image {
     pub mapped: Vec<PathBuf>,
     /// At the last reading.
     pub live_bytes: [i64; 2],
-    /// What a forked process began with.
-    pub inherited_bytes: u64,
     /// Its clean-ups, where they are driven from here.
     pub care: Care,
     noted: Vec<NotedCleanup>,
@@ -78,7 +76,6 @@ impl Image {
             books,
             mapped: Vec::new(),
             live_bytes: [0; 2],
-            inherited_bytes: 0,
             care: Care::default(),
             noted: Vec::new(),
             forgotten_freed_bytes: 0,

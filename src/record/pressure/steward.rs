@@ -97,7 +97,7 @@ impl Steward {
             group,
             target,
             unanswered: None,
-            is_helper_awaited: true,
+            missed: None,
             is_anybody_asked: false,
             is_gone: false,
         };
@@ -136,7 +136,8 @@ struct Worker {
     target: Target,
     /// A request that the helper has not answered in time.
     unanswered: Option<u32>,
-    is_helper_awaited: bool,
+    /// No helper came to a process that had registered so many reclaimers.
+    missed: Option<u32>,
     /// In the present cycle, or the last one.
     is_anybody_asked: bool,
     /// The ledger cannot be used any more.
@@ -286,18 +287,19 @@ impl Worker {
     /// Gives the words once a helper is there; `None` without one.
     fn await_helper(&mut self) -> Option<layout::Pressure> {
         let until = Instant::now() + HELPER_STARTS;
-        let is_expected = self.plan.actions.iter().any(Action::is_inside);
         loop {
             let read = self.shared.words.read();
             let words = self.expect(read)?;
-            let waits = is_expected && self.is_helper_awaited && Instant::now() < until;
-            if words.helper == 0 && waits {
-                // It wakes nobody when it begins; this is once in a process's life.
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
+            let is_expected =
+                words.reclaimers > 0 || self.plan.actions.iter().any(Action::is_inside);
+            if words.helper != 0 || !is_expected || self.missed == Some(words.reclaimers) {
+                return (words.helper != 0).then_some(words);
             }
-            self.is_helper_awaited = false;
-            return (words.helper != 0).then_some(words);
+            if Instant::now() >= until {
+                self.missed = Some(words.reclaimers);
+            }
+            // It wakes nobody when it begins, and begins once in a process's life.
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -422,12 +424,13 @@ impl Driver for Worker {
     }
 
     fn publish(&mut self, decision: &Decision) {
+        // First: who sees the level fall may end the process, and its clean-up is over.
+        if let Some(record) = &decision.finished {
+            self.shared.chronicle.end(record);
+        }
         if decision.level_before.is_some() {
             let set = self.shared.words.set_level(decision.level as u32);
             self.expect(set);
-        }
-        if let Some(record) = &decision.finished {
-            self.shared.chronicle.end(record);
         }
         for note in decision.notes.iter() {
             let name = match note {
