@@ -94,7 +94,7 @@ fn what_goes_past_a_hard_limit_is_refused_and_counted() {
     // The block of 100 bytes, 104 with what glibc adds, was to grow.
     let parents = 9 * large - 104;
     assert_eq!(told, [(Some(1), Some(large)), (Some(9), Some(parents))]);
-    let line = "10 requests for 10.0 MiB refused past the hard limit";
+    let line = "10 requests for 10 MiB refused past the hard limit";
     assert!(output.error.contains(line), "{}", output.error);
 }
 
