@@ -280,13 +280,20 @@ HL_INLINE void *malloc_at(size_t bytes, uint64_t site)
     return HL_LIKELY(next != NULL) ? book_glibc_called(next(bytes), bytes, site) : malloc_other(bytes, site);
 }
 
+static HL_COLD void *calloc_large(size_t count, size_t bytes, uint64_t site)
+{
+    size_t all;
+    if (!__builtin_mul_overflow(count, bytes, &all) && refuses(all)) /* what is no size is the allocator's to refuse */
+        return refused();
+    return book(live_now(), hl.next.calloc(count, bytes), count * bytes, site);
+}
+
 HL_INLINE void *calloc_at(size_t count, size_t bytes, uint64_t site)
 {
     if (HL_UNLIKELY(live_now() == HL_LIVE_NOT) && !hl_ready())
         return calloc_unbooked(count, bytes, site);
-    size_t all; /* what is too much for a size is the allocator's to refuse */
-    if (!__builtin_mul_overflow(count, bytes, &all) && refuses(all))
-        return refused();
+    if (HL_UNLIKELY(count * bytes >= HL_QUANTUM))
+        return calloc_large(count, bytes, site);
     return book(live_now(), hl.next.calloc(count, bytes), count * bytes, site);
 }
 
@@ -307,7 +314,7 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
     if (HL_UNLIKELY(!owner) && hl_arena_owns(block))
         return realloc_arena(block, bytes, site);
     uint64_t freed = owner ? usable(live, block) : 0;
-    if (owner && bytes > freed && refuses(bytes - freed))
+    if (HL_UNLIKELY(bytes >= HL_QUANTUM) && owner && bytes > freed && refuses(bytes - freed))
         return refused();
     if (owner)
         *entry = 0;
@@ -359,10 +366,17 @@ HL_INLINE int posix_memalign_at(void **block, size_t alignment, size_t bytes, ui
 }
 
 #define ALIGNED(name)                                                                                          \
+    static HL_COLD void *name##_large(size_t alignment, size_t bytes, uint64_t site)                           \
+    {                                                                                                          \
+        return refuses(bytes) ? refused() : book(live_now(), hl.next.name(alignment, bytes), bytes, site);     \
+    }                                                                                                          \
+                                                                                                               \
     HL_INLINE void *name##_at(size_t alignment, size_t bytes, uint64_t site)                                   \
     {                                                                                                          \
         if (HL_LIKELY(hl_ready()))                                                                             \
-            return refuses(bytes) ? refused() : book(live_now(), hl.next.name(alignment, bytes), bytes, site); \
+            return HL_UNLIKELY(bytes >= HL_QUANTUM)                                                            \
+                       ? name##_large(alignment, bytes, site)                                                  \
+                       : book(live_now(), hl.next.name(alignment, bytes), bytes, site);                        \
         if (hl.delegate)                                                                                       \
             return hl.delegate->name(alignment, bytes, site);                                                  \
         return in_arena() ? hl_arena_alloc(alignment, bytes, arena_site(site)) : hl.next.name(alignment, bytes); \
