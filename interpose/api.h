@@ -81,6 +81,7 @@ enum {
     X(pressure_level_set, (uint32_t level), (level))                                                           \
     X(pressure_request, (uint32_t level, int64_t target_bytes), (level, target_bytes))                         \
     X(pressure_signal, (void), ())                                                                             \
+    X(pressure_refuse, (int64_t live_bytes), (live_bytes))                                                     \
     X(cleanup_note, (const hl_cleanup *cleanup), (cleanup))                                                    \
     X(reclaim_unregister, (uint64_t handle), (handle))
 

@@ -162,6 +162,7 @@ typedef struct hl_process {
     hl_header *header;
     uint32_t committed; /* pages from the first on that have memory */
     bool charges_seen;  /* somebody charged by name */
+    int64_t refuse_bytes; /* HEAPLEDGER_REFUSE_PAST; INT64_MAX: not said */
     hl_owner *_Atomic owner_rows[HL_OWNER_PAGES];
     hl_module *_Atomic module_rows[HL_MODULE_PAGES];
     hl_text *_Atomic scope_rows[HL_SCOPE_PAGES];
@@ -215,6 +216,8 @@ hl_private *hl_thread(void); /* this thread's, claimed on first use; NULL: books
 
 /* ---- pressure.c ---- */
 void hl_pressure_check(int64_t live_bytes); /* published, of both sides */
+HL_COLD bool hl_refuses(uint64_t bytes);    /* of a request of HL_QUANTUM and more: counted if so */
+bool hl_may_refuse(void);                   /* malloc is to take the long way, and ask */
 void hl_wake(uint32_t *word);               /* everybody who waits for it, in any process */
 void hl_wait(const uint32_t *word, uint32_t seen, uint64_t at_most_ns); /* while it is `seen`; also returns early */
 

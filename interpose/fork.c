@@ -256,6 +256,7 @@ bool hl_fork_child(void)
     atomic_store_explicit(&hl.slots, NULL, memory_order_relaxed);
     bool kept = !hl.children_off && hl_ledger_create(hl.directory);
     if (kept) {
+        hl.header->pressure.refuse_bytes = old.header->pressure.refuse_bytes;
         hl_header_identify();
         kept = copy_tables(&old) && hl_shared_begin() && book_inherited();
         if (kept) {

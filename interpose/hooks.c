@@ -248,10 +248,24 @@ static HL_COLD void free_unbooked(void *block)
 
 /* ---- with the call site given ---- */
 
+/* The request is counted by now. */
+static HL_COLD void *refused(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+HL_INLINE bool refuses(size_t bytes)
+{
+    return HL_UNLIKELY(bytes >= HL_QUANTUM) && hl_refuses(bytes);
+}
+
 static HL_COLD void *malloc_other(size_t bytes, uint64_t site)
 {
     if (!hl_ready())
         return malloc_unbooked(bytes, site);
+    if (refuses(bytes))
+        return refused();
     return book(live_now(), hl.next.malloc(bytes), bytes, site);
 }
 
@@ -266,10 +280,20 @@ HL_INLINE void *malloc_at(size_t bytes, uint64_t site)
     return HL_LIKELY(next != NULL) ? book_glibc_called(next(bytes), bytes, site) : malloc_other(bytes, site);
 }
 
+static HL_COLD void *calloc_large(size_t count, size_t bytes, uint64_t site)
+{
+    size_t all;
+    if (!__builtin_mul_overflow(count, bytes, &all) && refuses(all)) /* what is no size is the allocator's to refuse */
+        return refused();
+    return book(live_now(), hl.next.calloc(count, bytes), count * bytes, site);
+}
+
 HL_INLINE void *calloc_at(size_t count, size_t bytes, uint64_t site)
 {
     if (HL_UNLIKELY(live_now() == HL_LIVE_NOT) && !hl_ready())
         return calloc_unbooked(count, bytes, site);
+    if (HL_UNLIKELY(count * bytes >= HL_QUANTUM))
+        return calloc_large(count, bytes, site);
     return book(live_now(), hl.next.calloc(count, bytes), count * bytes, site);
 }
 
@@ -290,6 +314,8 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
     if (HL_UNLIKELY(!owner) && hl_arena_owns(block))
         return realloc_arena(block, bytes, site);
     uint64_t freed = owner ? usable(live, block) : 0;
+    if (HL_UNLIKELY(bytes >= HL_QUANTUM) && owner && bytes > freed && refuses(bytes - freed))
+        return refused();
     if (owner)
         *entry = 0;
     void *moved = hl.next.realloc(block, bytes);
@@ -331,6 +357,8 @@ HL_INLINE int posix_memalign_at(void **block, size_t alignment, size_t bytes, ui
         void *early = hl_arena_alloc(alignment, bytes, arena_site(site));
         return early ? (*block = early, 0) : ENOMEM;
     }
+    if (refuses(bytes))
+        return ENOMEM;
     int error = hl.next.posix_memalign(block, alignment, bytes);
     if (!error)
         book(live_now(), *block, bytes, site);
@@ -338,10 +366,17 @@ HL_INLINE int posix_memalign_at(void **block, size_t alignment, size_t bytes, ui
 }
 
 #define ALIGNED(name)                                                                                          \
+    static HL_COLD void *name##_large(size_t alignment, size_t bytes, uint64_t site)                           \
+    {                                                                                                          \
+        return refuses(bytes) ? refused() : book(live_now(), hl.next.name(alignment, bytes), bytes, site);     \
+    }                                                                                                          \
+                                                                                                               \
     HL_INLINE void *name##_at(size_t alignment, size_t bytes, uint64_t site)                                   \
     {                                                                                                          \
         if (HL_LIKELY(hl_ready()))                                                                             \
-            return book(live_now(), hl.next.name(alignment, bytes), bytes, site);                              \
+            return HL_UNLIKELY(bytes >= HL_QUANTUM)                                                            \
+                       ? name##_large(alignment, bytes, site)                                                  \
+                       : book(live_now(), hl.next.name(alignment, bytes), bytes, site);                        \
         if (hl.delegate)                                                                                       \
             return hl.delegate->name(alignment, bytes, site);                                                  \
         return in_arena() ? hl_arena_alloc(alignment, bytes, arena_site(site)) : hl.next.name(alignment, bytes); \
@@ -354,7 +389,7 @@ ALIGNED(memalign)
     HL_INLINE void *name##_at(size_t bytes, uint64_t site)                                                     \
     {                                                                                                          \
         if (HL_LIKELY(hl_ready()))                                                                             \
-            return book(live_now(), hl.next.name(bytes), bytes, site);                                         \
+            return refuses(bytes) ? refused() : book(live_now(), hl.next.name(bytes), bytes, site);            \
         if (hl.delegate)                                                                                       \
             return hl.delegate->name(bytes, site);                                                             \
         return in_arena() ? hl_arena_alloc(HL_PAGE_BYTES, bytes, arena_site(site)) : hl.next.name(bytes);      \

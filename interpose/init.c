@@ -81,9 +81,21 @@ static uint32_t number_of(const char *text, uint32_t otherwise)
     return number;
 }
 
+/* INT64_MAX for what is no number of bytes. */
+static int64_t bytes_of(const char *text)
+{
+    uint64_t bytes = 0;
+    if (!text || !*text)
+        return INT64_MAX;
+    for (; *text >= '0' && *text <= '9'; text++)
+        if (__builtin_mul_overflow(bytes, 10, &bytes) || __builtin_add_overflow(bytes, *text - '0', &bytes))
+            return INT64_MAX;
+    return *text || bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
+}
+
 #define ENVIRONMENT_BYTES ((size_t)1 << 20)
 
-/* Sets hl.directory, hl.max_slots, hl.children_off; false: keep no books here. */
+/* Sets hl.directory, hl.max_slots, hl.children_off, hl.refuse_bytes; false: keep no books here. */
 static bool read_environment(void)
 {
     char *copy = environ ? NULL : hl_reserve(ENVIRONMENT_BYTES);
@@ -95,6 +107,7 @@ static bool read_environment(void)
         hl_copy_bytes(hl.directory, directory, hl_length(directory) + 1);
     hl.max_slots = number_of(variable("HEAPLEDGER_MAX_SLOTS", copy, bytes), DEFAULT_MAX_SLOTS);
     hl.children_off = number_of(variable("HEAPLEDGER_CHILDREN", copy, bytes), 1) == 0;
+    hl.refuse_bytes = getauxval(AT_SECURE) ? INT64_MAX : bytes_of(variable("HEAPLEDGER_REFUSE_PAST", copy, bytes));
     uint32_t runner = number_of(variable("HEAPLEDGER_RUN_PID", copy, bytes), 0);
     if (copy)
         hl_release(copy, ENVIRONMENT_BYTES);
@@ -238,6 +251,7 @@ static bool begin_ledger(void)
 #endif
     header->next_allocator = hl.proven_glibc ? HL_NEXT_GLIBC : HL_NEXT_OTHER;
     header->granule_shift = hl_next_map()->shift;
+    header->pressure.refuse_bytes = hl.refuse_bytes;
 #if defined(HL_INTERPOSE)
     header->hooks |= HL_HOOKS_C;
 #endif
@@ -317,7 +331,7 @@ static void go_live(void)
     /* An IFUNC resolver calls before the loader has filled thread-local storage. */
     if (!hl_me.fast)
         hl_me.fast = &hl_nobody;
-    if (hl.proven_glibc)
+    if (hl.proven_glibc && !hl_may_refuse())
         atomic_store_explicit(&hl_wipe.glibc_malloc, hl.next.malloc, memory_order_release);
     atomic_store_explicit(&hl_wipe.live, hl.proven_glibc ? HL_LIVE_GLIBC : HL_LIVE_OTHER, memory_order_release);
 }

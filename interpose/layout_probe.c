@@ -163,6 +163,9 @@ void hl_layout_probe(void)
     FIELD(hl_pressure, history);
     FIELD(hl_pressure, answers);
     FIELD(hl_pressure, reserved0);
+    FIELD(hl_pressure, refuse_bytes);
+    FIELD(hl_pressure, refused);
+    FIELD(hl_pressure, refused_bytes);
     FIELD(hl_pressure, reserved);
 
     BYTES(hl_cleanup_call);

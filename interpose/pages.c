@@ -269,5 +269,6 @@ bool hl_ledger_create(const char *directory)
     hl.header->next_page = HL_HEADER_PAGES;
     hl.header->flags = *directory ? 0 : HL_FLAG_DETACHED;
     hl.header->pressure.armed_bytes = INT64_MAX;
+    hl.header->pressure.refuse_bytes = INT64_MAX;
     return true;
 }

@@ -38,6 +38,47 @@ void hl_pressure_check(int64_t live_bytes)
     hl_wake(&words->crossed);
 }
 
+/* ---- refusing what goes past a hard limit: only where that was asked for ---- */
+
+/*
+ * malloc asks on its long way alone, and is sent there only while somebody wants
+ * requests refused: who does not pays nothing. The rest of the family compares a
+ * size. Small requests are never refused, nor Rust's, whose programs would abort,
+ * nor those of an allocator that is booked elsewhere.
+ */
+bool hl_may_refuse(void)
+{
+    return __atomic_load_n(&hl.header->pressure.refuse_bytes, __ATOMIC_RELAXED) != INT64_MAX;
+}
+
+bool hl_refuses(uint64_t bytes)
+{
+    hl_pressure *words = &hl.header->pressure;
+    int64_t limit = __atomic_load_n(&words->refuse_bytes, __ATOMIC_RELAXED);
+    if (HL_LIKELY(limit == INT64_MAX) || hl_me.inside)
+        return false;
+    int64_t live = 0;
+    for (uint32_t side = 0; side < HL_SIDES; side++)
+        live += __atomic_load_n(&hl.header->live[side], __ATOMIC_RELAXED);
+    if (live <= limit && bytes <= (uint64_t)limit - (uint64_t)(live > 0 ? live : 0))
+        return false;
+    __atomic_fetch_add(&words->refused_bytes, bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&words->refused, 1, __ATOMIC_RELEASE); /* pairs with a reader's copy: its bytes are there */
+    hl_do_pressure_ask(bytes);
+    return true;
+}
+
+/* The lower one of this limit and the operator's; INT64_MAX for none of the program's own. */
+void hl_do_pressure_refuse(int64_t live_bytes)
+{
+    if (live_bytes > hl.refuse_bytes)
+        live_bytes = hl.refuse_bytes;
+    __atomic_store_n(&hl.header->pressure.refuse_bytes, live_bytes, __ATOMIC_RELAXED);
+    if (hl.proven_glibc)
+        atomic_store_explicit(&hl_wipe.glibc_malloc, live_bytes == INT64_MAX ? hl.next.malloc : NULL,
+                              memory_order_release); /* pairs with nothing: either way books are kept */
+}
+
 /* ---- for a driver in this process; src/ledger/pressure_words.rs is the one outside ---- */
 
 int hl_do_pressure_read(hl_pressure *copy)
@@ -64,6 +105,9 @@ int hl_do_pressure_read(hl_pressure *copy)
     copy->driver = __atomic_load_n(&words->driver, __ATOMIC_ACQUIRE);
     copy->history = __atomic_load_n(&words->history, __ATOMIC_ACQUIRE);
     copy->answers = __atomic_load_n(&words->answers, __ATOMIC_ACQUIRE);
+    copy->refuse_bytes = __atomic_load_n(&words->refuse_bytes, __ATOMIC_RELAXED);
+    copy->refused = __atomic_load_n(&words->refused, __ATOMIC_ACQUIRE);
+    copy->refused_bytes = __atomic_load_n(&words->refused_bytes, __ATOMIC_RELAXED);
     return 0;
 }
 

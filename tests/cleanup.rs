@@ -367,6 +367,17 @@ fn a_reservation_past_the_hard_limit_waits_for_a_clean_up() {
 }
 
 #[test]
+fn rusts_own_requests_are_never_refused() {
+    let _turn = turn();
+    let limit = live_bytes() + 10 * MIB as u64;
+    let settings = settings().growth(f64::INFINITY).hard_limit(limit);
+    let pressure = settings.refuse_past_hard_limit(true).start().unwrap();
+    let block = std::hint::black_box(vec![1u8; 20 * MIB]);
+    assert_eq!(pressure.refused(), (0, 0));
+    drop(block);
+}
+
+#[test]
 fn of_reservations_that_race_no_more_are_granted_than_there_is_room_for() {
     let _turn = turn();
     let limit = live_bytes() + 105 * MIB as u64;

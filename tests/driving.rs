@@ -121,6 +121,14 @@ fn the_operators_limit_is_heeded_by_the_programs_own_driver_and_nobody_else_driv
 }
 
 #[test]
+fn what_goes_past_a_programs_hard_limit_fails_in_c_and_only_there() {
+    let (said, root) = record("driving_refused", &[], ["refused", "", ""], 0);
+    assert_eq!(said, ["refused"]);
+    assert_eq!(root["pressure"]["refused"], 2);
+    assert_eq!(root["pressure"]["refused_bytes"], 220 * MIB);
+}
+
+#[test]
 fn a_directory_of_ledgers_tells_of_the_last_clean_ups_too() {
     let books = workspace("driving_preload");
     let output = run(std::process::Command::new(program())

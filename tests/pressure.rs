@@ -12,7 +12,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Case, library, program, run, workspace};
+use common::report::Report;
+use common::{Case, heapledger, library, program, run, workspace};
 
 fn headers() -> [String; 2] {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -55,6 +56,46 @@ fn a_library_is_unloaded_while_its_reclaimer_runs() {
     Case::new(&directory, "pressure_unload.c", program)
         .arg(plugin)
         .check();
+}
+
+#[test]
+fn what_goes_past_a_hard_limit_is_refused_and_counted() {
+    let limit = (32 << 20).to_string();
+    case("pressure_refusals.c")
+        .env("HEAPLEDGER_REFUSE_PAST", &limit)
+        .check();
+    // The same in a report: nine of the parent's, one of its child's.
+    let directory = workspace("pressure_refusals_told");
+    let program = program("pressure_refusals.c")
+        .flags(headers())
+        .build(&directory);
+    let recording = directory.join("recording.hlr");
+    let output = run(heapledger()
+        .args(["run", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(program)
+        .env("HEAPLEDGER_REFUSE_PAST", limit));
+    assert_eq!((output.code(), output.text.as_str()), (0, "refused\n"));
+    let report = Report::read(&recording).expect("a report");
+    let mut told: Vec<_> = report
+        .processes()
+        .iter()
+        .map(|process| &process["pressure"])
+        .map(|pressure| {
+            (
+                pressure["refused"].as_u64(),
+                pressure["refused_bytes"].as_u64(),
+            )
+        })
+        .collect();
+    told.sort();
+    let large = 1 << 20;
+    // The block of 100 bytes, 104 with what glibc adds, was to grow.
+    let parents = 9 * large - 104;
+    assert_eq!(told, [(Some(1), Some(large)), (Some(9), Some(parents))]);
+    let line = "10 requests for 10 MiB refused past the hard limit";
+    assert!(output.error.contains(line), "{}", output.error);
 }
 
 /// Tells whether the compiler has the thread sanitizer, and it runs on this machine.

@@ -16,6 +16,10 @@ pub struct Cleanups {
     pub cycles: u64,
     /// What came free in them, by the ledger.
     pub freed_bytes: u64,
+    /// Requests of C's that were refused past a hard limit.
+    pub refused: u64,
+    /// What they asked for.
+    pub refused_bytes: u64,
     /// Those that are known in full, by what triggered them.
     pub by_trigger: BTreeMap<&'static str, u64>,
     /// Of these, those whose reclaimers say far more than came free.
@@ -29,6 +33,8 @@ impl Cleanups {
     pub fn add(&mut self, pressure: &Pressure) {
         self.cycles = self.cycles.saturating_add(pressure.cycles);
         self.freed_bytes = self.freed_bytes.saturating_add(pressure.freed_bytes);
+        self.refused = self.refused.saturating_add(pressure.refused);
+        self.refused_bytes = self.refused_bytes.saturating_add(pressure.refused_bytes);
         for event in &pressure.events {
             *self.by_trigger.entry(event.trigger.name()).or_default() += 1;
             self.contradicted += u64::from(is_contradicted(event));
@@ -67,6 +73,7 @@ mod tests {
         assert_eq!(sum.freed_bytes, 2 * pressure.freed_bytes);
         assert_eq!(sum.by_trigger["growth"], 2);
         assert_eq!(sum.contradicted, 2);
+        assert_eq!((sum.refused, sum.refused_bytes), (4, 6_000_000));
         assert_eq!(sum.notes["helper: slow"], 2);
     }
 }

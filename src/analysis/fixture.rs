@@ -260,6 +260,8 @@ pub(crate) fn cleanups() -> Pressure {
     Pressure {
         cycles: 5,
         freed_bytes: 9_000_000,
+        refused: 2,
+        refused_bytes: 3_000_000,
         events,
         notes: vec!["helper: slow".into(), "ineffective".into()],
     }

@@ -125,6 +125,7 @@ mod linked {
         fn hl_core_pressure_level_set(level: u32);
         fn hl_core_pressure_request(level: u32, target_bytes: i64);
         fn hl_core_pressure_signal();
+        fn hl_core_pressure_refuse(live_bytes: i64);
         fn hl_core_reclaim_register(reclaimer: *const Reclaimer, helped: u32) -> u64;
         fn hl_core_reclaim_unregister(handle: u64);
         fn hl_core_reclaim_list(priority: u32, handles: *mut u64, room: u32) -> u32;
@@ -229,6 +230,13 @@ mod linked {
         unsafe { hl_core_pressure_signal() }
     }
 
+    /// Has C's requests of 64 KiB and more refused past so many live bytes, or past the
+    /// operator's limit where it is lower; `i64::MAX` for none of the program's own.
+    pub(crate) fn refuse(live_bytes: i64) {
+        // SAFETY: as above.
+        unsafe { hl_core_pressure_refuse(live_bytes) }
+    }
+
     /// Registers a reclaimer; 0 when there is no room or no ledger. With `helped` the core's own
     /// thread is there to call it; a program with a driver of its own needs none.
     ///
@@ -322,6 +330,7 @@ mod absent {
     pub(crate) fn set_level(_: u32) {}
     pub(crate) fn request_helper(_: u32, _: i64) {}
     pub(crate) fn signal() {}
+    pub(crate) fn refuse(_: i64) {}
     pub(crate) unsafe fn register(
         _: &CStr,
         _: u32,

@@ -34,6 +34,7 @@ pub(super) static IN_FORCE: InForce = InForce {
     growth_bits: AtomicU64::new(0),
     follows_group: AtomicBool::new(true),
     trims: AtomicBool::new(true),
+    refuses: AtomicBool::new(false),
 };
 const NO_LIMIT: u64 = u64::MAX;
 
@@ -46,6 +47,7 @@ pub(super) struct InForce {
     growth_bits: AtomicU64,
     pub(super) follows_group: AtomicBool,
     pub(super) trims: AtomicBool,
+    refuses: AtomicBool,
 }
 
 impl InForce {
@@ -54,6 +56,7 @@ impl InForce {
         self.growth_bits.store(growth.to_bits(), Relaxed);
         self.follows_group.store(settings.follows_group, Relaxed);
         self.trims.store(settings.trims, Relaxed);
+        self.refuses.store(settings.refuses, Relaxed);
         let operators_soft = operator.soft_bytes.unwrap_or(NO_LIMIT);
         let operators_hard = operator.hard_bytes.unwrap_or(NO_LIMIT);
         self.operators_soft_bytes.store(operators_soft, Relaxed);
@@ -70,6 +73,15 @@ impl InForce {
         let hard = lower(hard, &self.operators_hard_bytes);
         self.soft_bytes.store(soft, Relaxed);
         self.hard_bytes.store(hard, Relaxed);
+        self.refuse();
+    }
+
+    /// Tells the core past what C's requests are to fail.
+    fn refuse(&self) {
+        let refuses = self.refuses.load(Relaxed);
+        let limit = self.hard_limit().filter(|_| refuses);
+        let limit = limit.and_then(|bytes| i64::try_from(bytes).ok());
+        core::refuse(limit.unwrap_or(i64::MAX));
     }
 
     pub(super) fn soft_limit(&self) -> Option<u64> {
@@ -205,6 +217,7 @@ impl Shared {
 
     /// Nobody drives any more.
     pub(super) fn end(&self) {
+        core::refuse(i64::MAX);
         self.told().is_over = true;
         self.changed.notify_all();
         DRIVEN.store(0, Release);
@@ -301,6 +314,12 @@ impl Pressure {
         }
     }
 
+    /// Gives how many of C's requests were refused in this process so far, and their bytes; see
+    /// [`Settings::refuse_past_hard_limit`].
+    pub fn refused(&self) -> (u64, u64) {
+        core::read().map_or((0, 0), |words| (words.refused, words.refused_bytes))
+    }
+
     /// Counts the clean-ups so far.
     pub fn cycles(&self) -> u64 {
         self.shared().map_or(0, |shared| shared.told().cycles)
@@ -342,9 +361,10 @@ impl Drop for Pressure {
         } else {
             // The parent's may have been inherited with its locks in the middle: not looked at.
             std::mem::forget(Arc::clone(&self.shared));
-            let _ = DRIVEN.compare_exchange(self.shared.pid, 0, AcqRel, Acquire);
+            let parents = DRIVEN.compare_exchange(self.shared.pid, 0, AcqRel, Acquire);
             match revived(pid) {
                 Some(shared) => shared,
+                None if parents.is_ok() => return core::refuse(i64::MAX),
                 None => return,
             }
         };

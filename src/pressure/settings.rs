@@ -25,6 +25,7 @@ pub struct Settings {
     pub(super) hard_bytes: Option<u64>,
     pub(super) follows_group: bool,
     pub(super) trims: bool,
+    pub(super) refuses: bool,
 }
 
 impl Default for Settings {
@@ -35,6 +36,7 @@ impl Default for Settings {
             hard_bytes: None,
             follows_group: true,
             trims: true,
+            refuses: false,
         }
     }
 }
@@ -60,6 +62,21 @@ impl Settings {
     #[must_use]
     pub fn hard_limit(mut self, bytes: u64) -> Settings {
         self.hard_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether C's requests of 64 KiB and more fail, with ENOMEM, where they would go past the hard
+    /// limit; false unless set. For libraries that handle a malloc that fails.
+    ///
+    /// Live bytes are known to within 64 KiB a thread here, and threads that ask at the same moment
+    /// may go past the limit together. Each refusal is counted before its caller hears of it
+    /// ([`Pressure::refused`](crate::pressure::Pressure::refused)), and asks for a clean-up. Smaller
+    /// requests and Rust's own never fail. While it is set a malloc costs some nanoseconds more. A
+    /// forked child inherits it. Whoever starts the program sets the same with HEAPLEDGER_REFUSE_PAST
+    /// (bytes) in its environment; the lower limit is in force.
+    #[must_use]
+    pub fn refuse_past_hard_limit(mut self, refuses: bool) -> Settings {
+        self.refuses = refuses;
         self
     }
 

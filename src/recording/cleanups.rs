@@ -14,7 +14,12 @@ pub(super) fn join(books: &Books, outside: Pressure, seen: Vec<NotedCleanup>) ->
         .iter()
         .filter(|cleanup| cleanup.number > last);
     let all: Vec<NotedCleanup> = seen.into_iter().chain(later.cloned()).collect();
-    let mut pressure = outside;
+    let words = &books.header.pressure;
+    let mut pressure = Pressure {
+        refused: words.refused,
+        refused_bytes: words.refused_bytes,
+        ..outside
+    };
     let counted = all.last().map_or(0, |cleanup| cleanup.number);
     pressure.cycles = pressure.cycles.saturating_add(counted);
     for cleanup in &all {

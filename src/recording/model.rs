@@ -331,6 +331,10 @@ pub struct Pressure {
     pub cycles: u64,
     /// What came free in all of them.
     pub freed_bytes: u64,
+    /// Requests of C's that were refused past a hard limit, where that was asked for.
+    pub refused: u64,
+    /// What they asked for.
+    pub refused_bytes: u64,
     /// The last ones, the oldest first.
     pub events: Vec<PressureEvent>,
     /// What is to be known about them, each once: `ineffective`, `python: slow`.

@@ -120,13 +120,17 @@ pub(crate) fn cleanup_notes(cleanups: &Cleanups) -> Vec<String> {
     let contradicted = counted(cleanups.contradicted, "clean-up", "clean-ups");
     let claims = (cleanups.contradicted > 0)
         .then(|| format!("reclaimers say more than came free in {contradicted}"));
+    let requests = counted(cleanups.refused, "request", "requests");
+    let asked = unsigned_size(cleanups.refused_bytes);
+    let refused = (cleanups.refused > 0)
+        .then(|| format!("{requests} for {asked} refused past the hard limit"));
     let several = |times: u64| match times {
         1 => String::new(),
         _ => format!(" ({} processes)", count(times)),
     };
     let notes = cleanups.notes.iter();
     let notes = notes.map(|(note, &times)| cleanup_note(note) + &several(times));
-    claims.into_iter().chain(notes).collect()
+    refused.into_iter().chain(claims).chain(notes).collect()
 }
 
 /// Notes that stand for a sentence; the others are told as they are.

@@ -63,9 +63,61 @@ fn say(pressure: &Pressure) {
     out.flush().unwrap();
 }
 
+/// Tells whether C is given so many bytes.
+fn c_is_given(bytes: usize) -> bool {
+    // SAFETY: the block is freed at once, and nothing looks into it.
+    unsafe {
+        let block = std::hint::black_box(libc::malloc(bytes));
+        libc::free(block);
+        !block.is_null()
+    }
+}
+
+/// "refused" in place of a number: what goes past a hard limit fails in C, and only there, in
+/// this process and in its children, for as long as it is driven.
+fn refuse() {
+    let live = ledger().live();
+    let limit = (live.c_live_bytes + live.rust_live_bytes) as u64 + 10 * MIB as u64;
+    let settings = ledger().pressure().follow_group(false).hard_limit(limit);
+    let pressure = settings.refuse_past_hard_limit(true).start().unwrap();
+    assert!(c_is_given(5 * MIB) && !c_is_given(20 * MIB));
+    let error = std::io::Error::last_os_error();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+    assert_eq!(pressure.refused(), (1, 20 * MIB as u64));
+    drop(std::hint::black_box(vec![1u8; 20 * MIB]));
+    pressure.set_limits(None, Some(limit + 100 * MIB as u64));
+    assert!(c_is_given(20 * MIB) && !c_is_given(200 * MIB));
+    // SAFETY: the child looks and ends by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let inherits = c_is_given(20 * MIB) && !c_is_given(200 * MIB);
+        let counts = pressure.refused() == (1, 200 * MIB as u64);
+        drop(pressure);
+        // SAFETY: ends the child at once.
+        unsafe {
+            libc::_exit(if inherits && counts && c_is_given(200 * MIB) {
+                0
+            } else {
+                1
+            })
+        };
+    }
+    let mut status = 1;
+    // SAFETY: our child, and room for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child");
+    drop(pressure);
+    assert!(c_is_given(200 * MIB));
+    println!("refused");
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let cycles: u64 = arguments.next().expect("how many").parse().unwrap();
+    let how_many = arguments.next().expect("how many");
+    if how_many == "refused" {
+        return refuse();
+    }
+    let cycles: u64 = how_many.parse().unwrap();
     let is_asked = arguments.next().expect("how they come about") == "asked";
     let settings = ledger().pressure().follow_group(false).trim(false);
     let pressure = settings.growth(f64::INFINITY).start().expect("a ledger");

@@ -12,6 +12,8 @@ pub(super) struct PressureJson<'a> {
     freed_bytes: u64,
     /// Clean-ups of which no event is kept.
     events_left_out: u64,
+    refused: u64,
+    refused_bytes: u64,
     notes: &'a [String],
 }
 
@@ -22,6 +24,8 @@ impl<'a> PressureJson<'a> {
             cycles: pressure.cycles,
             freed_bytes: pressure.freed_bytes,
             events_left_out: pressure.left_out(),
+            refused: pressure.refused,
+            refused_bytes: pressure.refused_bytes,
             notes: &pressure.notes,
         }
     }

@@ -107,7 +107,8 @@ fn figures_are_exact() {
     assert_eq!(process["timeline"].as_array().unwrap().len(), 3);
     assert_eq!(
         process["pressure"],
-        json!({"events": [], "cycles": 0, "freed_bytes": 0, "events_left_out": 0, "notes": []})
+        json!({"events": [], "cycles": 0, "freed_bytes": 0, "events_left_out": 0,
+               "refused": 0, "refused_bytes": 0, "notes": []})
     );
 }
 
@@ -192,6 +193,10 @@ fn clean_ups_have_the_contracts_shape() {
         (&json!(5), &json!(2))
     );
     assert_eq!(pressure["notes"], json!(["helper: slow", "ineffective"]));
+    assert_eq!(
+        (&pressure["refused"], &pressure["refused_bytes"]),
+        (&json!(2), &json!(3_000_000))
+    );
 }
 
 #[test]
