@@ -99,9 +99,8 @@ void hl_do_cleanup_note(const hl_cleanup *cleanup)
     uint64_t *to = &kept[last % HL_CLEANUPS].number;
     const uint64_t *from = &cleanup->number;
     __atomic_store_n(to, 0, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE); /* who copies any of what follows finds the number gone */
-    for (size_t word = 1; word < sizeof *cleanup / sizeof *to; word++)
-        __atomic_store_n(to + word, from[word], __ATOMIC_RELAXED);
+    for (size_t word = 1; word < sizeof *cleanup / sizeof *to; word++) /* pairs with the reader's fence: the number is gone */
+        __atomic_store_n(to + word, from[word], __ATOMIC_RELEASE);
     __atomic_store_n(to, last + 1, __ATOMIC_RELEASE); /* pairs with the reader's second look: the entry is whole */
 }
 

@@ -58,8 +58,6 @@ mod error;
 pub mod iocontext;
 mod ledger;
 mod measure;
-// Public names of what is still to be wired to the ledger.
-#[doc(hidden)]
 pub mod pressure;
 #[cfg(all(feature = "cli", heapledger_core))]
 mod record;

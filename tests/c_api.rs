@@ -23,12 +23,12 @@ fn include() -> String {
     format!("-I{}", package().join("include").display())
 }
 
-/// Builds the example as its first comment says. Nothing is inlined, so that
+/// Builds an example as its first comment says. Nothing is inlined, so that
 /// every function has its call site.
-fn example(directory: &Path) -> PathBuf {
-    let source = package().join("examples/c/scopes.c");
+fn example(directory: &Path, name: &str) -> PathBuf {
+    let source = package().join(format!("examples/c/{name}.c"));
     program(source.to_str().expect("the package's path is text"))
-        .called("scopes")
+        .called(name)
         .flags([include(), "-std=c11".into(), "-O0".into()])
         .build(directory)
 }
@@ -62,7 +62,7 @@ const SAID: &str = "interface 1, c is booked\n\
 
 #[test]
 fn the_example_runs_without_a_ledger() {
-    let scopes = example(&workspace("c_api_bare"));
+    let scopes = example(&workspace("c_api_bare"), "scopes");
     let output = run(&mut Command::new(scopes));
     assert_eq!(
         (output.code(), output.text.as_str(), output.error.as_str()),
@@ -73,7 +73,7 @@ fn the_example_runs_without_a_ledger() {
 #[test]
 fn the_example_is_booked_exactly_under_run() {
     let directory = workspace("c_api_run");
-    let scopes = example(&directory);
+    let scopes = example(&directory, "scopes");
     let recording = directory.join("recording.hlr");
     let output = run(heapledger()
         .args(["run", "-q", "-o"])
@@ -90,7 +90,7 @@ fn the_example_is_booked_exactly_under_run() {
 #[test]
 fn the_example_is_booked_exactly_with_a_plain_preload() {
     let directory = workspace("c_api_preload");
-    let scopes = example(&directory);
+    let scopes = example(&directory, "scopes");
     let books = directory.join("books");
     std::fs::create_dir(&books).expect("the workspace is writable");
     let output = run(Command::new(scopes)
@@ -106,9 +106,67 @@ fn the_example_is_booked_exactly_with_a_plain_preload() {
 #[test]
 fn a_snapshot_needs_no_directory() {
     let directory = workspace("c_api_anonymous");
-    let scopes = example(&directory);
+    let scopes = example(&directory, "scopes");
     let output = run(Command::new(scopes).env("LD_PRELOAD", preload_library()));
     assert_eq!((output.code(), output.text.as_str()), (0, SAID));
+}
+
+/// Runs the reclaimer's example under `run`, with options; gives what it said, and its report.
+fn reclaimer_under_run(test: &str, options: &[&str]) -> (String, Report) {
+    let directory = workspace(test);
+    let recording = directory.join("recording.hlr");
+    let output = run(heapledger()
+        .arg("run")
+        .args(options)
+        .args(["-q", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(example(&directory, "reclaimer")));
+    assert_eq!((output.code(), output.error.as_str()), (0, ""));
+    let report = Report::read(&recording).expect("a report");
+    // 32 of 64 tiles are malloc's, 32 are mapped and charged.
+    check(
+        &report,
+        &[
+            "outcome=exit:0 processes=1 losses.foreign_frees=0",
+            "site=tile_new rows=1 allocated_blocks=32 freed_blocks=32 requested_bytes=32*1048576 live_blocks=0",
+            "site=tiles rows=1 side=c allocated_blocks=32 allocated_bytes=32*1048576 freed_blocks=32 live_bytes=0",
+        ],
+    );
+    (output.text, report)
+}
+
+#[test]
+fn the_reclaimer_runs_without_a_ledger() {
+    let reclaimer = example(&workspace("c_api_reclaimer_bare"), "reclaimer");
+    let output = run(&mut Command::new(reclaimer));
+    assert_eq!(
+        (output.code(), output.text.as_str(), output.error.as_str()),
+        (0, "no ledger is kept here\n64 tiles are left\n", "")
+    );
+}
+
+#[test]
+fn the_reclaimer_is_left_alone_where_nobody_drives() {
+    let (text, report) = reclaimer_under_run("c_api_reclaimer_run", &[]);
+    assert_eq!(
+        text,
+        "c has grown by 64 MiB\nnobody drives clean-ups here\n64 tiles are left\n"
+    );
+    assert_eq!(report.root()["pressure"]["cycles"], 0);
+}
+
+#[test]
+fn the_reclaimer_is_called_by_a_recorder_that_drives() {
+    let options = ["--soft-limit", "1GiB"];
+    let (text, report) = reclaimer_under_run("c_api_reclaimer_driven", &options);
+    assert_eq!(
+        text,
+        "c has grown by 64 MiB\na clean-up came\n0 tiles are left\n"
+    );
+    let pressure = &report.root()["pressure"];
+    assert_eq!(pressure["cycles"], 1);
+    assert_eq!(pressure["events"][0]["trigger"], "asked");
 }
 
 #[test]

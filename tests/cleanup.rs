@@ -1,5 +1,26 @@
 //! Clean-ups that a Rust program drives by itself: triggers, reclaimers that
 //! misbehave, reservations, forks.
+//!
+//! What must hold of clean-ups, and which tests prove it. *Policy* is
+//! `src/pressure/policy_tests.rs`, in simulated time; *C* is `tests/pressure.rs`;
+//! the others are here.
+//!
+//! | case | result | proved by |
+//! | --- | --- | --- |
+//! | a reclaimer frees nothing | at most one cycle in 10 budgets; "ineffective" said once | policy: `useless_reclaimers_are_called_once_in_ten_budgets_and_that_is_said_once`, `useless_reclaimers_thin_out_where_live_bytes_swing_around_a_mark` |
+//! | a reclaimer allocates | booked, never triggers again | policy: `what_reclaimers_allocate_never_starts_the_next_cycle`; `what_a_reclaimer_allocates_is_booked_and_starts_nothing`; C: `reclaimers_come_and_go_while_they_run` |
+//! | 1,000 threads cross at once | one cycle | policy: `a_thousand_crossings_are_one_cycle`; `a_thousand_threads_that_cross_at_once_are_one_clean_up`; C: `a_thousand_threads_cross_once` |
+//! | a slow reclaimer | left alone at its deadline, marked, others run, no overlap | policy: `a_slow_round_delays_and_never_overlaps`; `a_slow_reclaimer_is_left_alone_and_never_called_twice_at_a_time` |
+//! | a reclaimer panics | caught; after three times disabled and said | `a_reclaimer_that_panics_three_times_is_disabled_and_others_go_on` |
+//! | fork while a cycle runs | the child's state is reset, no inherited lock, its thread starts lazily | `a_child_forked_during_a_clean_up_drives_its_own`, `a_forked_child_goes_on_with_its_first_call_and_so_does_its_own_child`, `children_forked_at_any_moment_of_clean_ups_do_not_hang`; C: `reclaimers_come_and_go_while_they_run`, `the_helper_serves_forked_children_and_is_not_waited_for` |
+//! | the floor is above the limit | threshold: floor and 64 MiB times the budgets; `baseline_above_limit` said | policy: `above_the_limit_the_least_budget_counts_and_the_baseline_is_said` |
+//! | unregister inside its own callback | no deadlock | `a_reclaimer_may_unregister_itself`; C: `reclaimers_come_and_go_while_they_run` |
+//! | exit during a cycle | no deadlock | `a_program_may_exit_during_a_clean_up`; C: `reclaimers_come_and_go_while_they_run` |
+//! | unload during a cycle | dlclose waits for the call, nothing is called afterwards | C: `a_library_is_unloaded_while_its_reclaimer_runs` |
+//! | limit lowered at run time | counts at once | policy: `a_limit_lowered_at_run_time_counts_at_the_next_look`; `a_limit_lowered_at_run_time_counts_at_once` |
+//! | watch set to /dev/null | off | `src/pressure/readings.rs`: `the_null_device_means_off` |
+//! | counters against RSS | drift is said, and nothing loops on it | policy: `drift_is_reported_and_starts_nothing`; `a_resident_set_far_above_live_bytes_is_said_and_starts_nothing` |
+//! | data races | none | C: `threads_do_not_race`, under the thread sanitizer |
 #![cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -346,6 +367,30 @@ fn a_reservation_past_the_hard_limit_waits_for_a_clean_up() {
 }
 
 #[test]
+fn of_reservations_that_race_no_more_are_granted_than_there_is_room_for() {
+    let _turn = turn();
+    let limit = live_bytes() + 105 * MIB as u64;
+    let _pressure = settings()
+        .growth(f64::INFINITY)
+        .hard_limit(limit)
+        .start()
+        .unwrap();
+    let barrier = std::sync::Barrier::new(40);
+    let granted = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| {
+                barrier.wait();
+                if let Ok(held) = ledger().try_reserve(10 * MIB) {
+                    granted.lock().unwrap().push(held);
+                }
+            });
+        }
+    });
+    assert_eq!(granted.into_inner().unwrap().len(), 10);
+}
+
+#[test]
 fn a_child_forked_during_a_clean_up_drives_its_own() {
     let _turn = turn();
     let pressure = settings().start().unwrap();
@@ -387,6 +432,238 @@ fn a_child_forked_during_a_clean_up_drives_its_own() {
     drop(registration);
 }
 
+/// Forks, and holds that the child's checks hold and that it ends.
+fn in_child(what: &str, checks: impl FnOnce() -> bool) {
+    // SAFETY: the child goes on with what is safe there (no lock that another thread may hold), and ends by _exit.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{what}: no fork");
+    if child == 0 {
+        let holds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(checks));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if holds.unwrap_or(false) { 7 } else { 8 }) };
+    }
+    let mut status = 0;
+    // SAFETY: our child, and room for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status), "{what}: {status:#x}");
+    assert_eq!(libc::WEXITSTATUS(status), 7, "{what}");
+}
+
+#[test]
+fn a_forked_child_goes_on_with_its_first_call_and_so_does_its_own_child() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (cache, _registration) = cache();
+    cache.fill(3);
+    clean_up(&pressure);
+    cache.fill(3);
+    let asks = || {
+        // By itself, without the handle; what the parent registered is called.
+        assert!(ledger().request_cleanup(0));
+        assert!(pressure.wait_for_cycles(1, PATIENCE));
+        assert_eq!((pressure.cycles(), cache.calls()), (1, 2));
+        let first = &pressure.cleanups()[0];
+        first.record.number == 1 && first.record.claimed_bytes() == 3 * MIB as u64
+    };
+    in_child("asks", asks);
+    in_child("looks", || {
+        let calm = pressure.level() == Level::Calm && pressure.cycles() == 0;
+        clean_up(&pressure);
+        calm && cache.calls() == 2
+    });
+    in_child("forks again without a call", || {
+        in_child("grandchild", asks);
+        cache.calls() == 1
+    });
+    in_child("forks again with a driver of its own", || {
+        clean_up(&pressure);
+        in_child("grandchild", || {
+            clean_up(&pressure);
+            pressure.cycles() == 1 && cache.calls() == 3
+        });
+        true
+    });
+    assert_eq!(
+        (pressure.cycles(), cache.calls()),
+        (1, 1),
+        "the parent's own"
+    );
+    clean_up(&pressure);
+}
+
+#[test]
+fn a_forked_child_that_drops_its_parents_driver_has_none_and_may_start_one() {
+    let _turn = turn();
+    let pressure = settings().growth(f64::INFINITY).start().unwrap();
+    let (cache, _registration) = cache();
+    in_child("drops", || {
+        drop(pressure);
+        assert!(ledger().request_cleanup(0));
+        assert!(ledger().try_reserve(1 << 40).is_ok());
+        let own = settings().start().unwrap();
+        // What was asked for before is done by the one that came.
+        own.wait_for_cycles(1, PATIENCE) && cache.calls() == 1
+    });
+    assert!(settings().start().is_ok());
+}
+
+#[test]
+fn a_forked_child_ends_the_driver_that_it_began() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (cache, _registration) = cache();
+    in_child("ends", || {
+        clean_up(&pressure);
+        assert!(matches!(settings().start(), Err(Error::PressureRunning)));
+        drop(pressure);
+        let own = settings().start().unwrap();
+        clean_up(&own);
+        own.cycles() == 1 && cache.calls() == 2
+    });
+}
+
+#[test]
+fn children_forked_at_any_moment_of_clean_ups_do_not_hang() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (cache, _registration) = cache();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                ledger().request_cleanup(0);
+                pressure.cleanups();
+                std::thread::yield_now();
+            }
+        });
+        for _ in 0..20 {
+            in_child("any moment", || {
+                // The cache's own lock may have been inherited in the middle: nothing of it is looked at.
+                let waits = ledger().request_cleanup(0) && pressure.wait_for_cycles(1, PATIENCE);
+                ledger().subscribe().is_ok() && waits
+            });
+        }
+        stop.store(true, SeqCst);
+    });
+    assert!(cache.calls() > 0);
+}
+
+#[test]
+fn a_thousand_threads_that_cross_at_once_are_one_clean_up() {
+    let _turn = turn();
+    const THREADS: usize = 1000;
+    let (cache, _registration) = cache();
+    let ready = Arc::new(std::sync::Barrier::new(THREADS + 1));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (cache, ready) = (Arc::clone(&cache), Arc::clone(&ready));
+            let body = move || {
+                ready.wait();
+                ready.wait();
+                let block = std::hint::black_box(vec![1u8; 96 << 10]);
+                cache.blocks.lock().unwrap().push(block);
+                ready.wait();
+            };
+            let builder = std::thread::Builder::new().stack_size(64 << 10);
+            builder.spawn(body).unwrap()
+        })
+        .collect();
+    ready.wait();
+    // 94 MiB come: past the first 64 MiB, and not past another 64 wherever the first cycle settles.
+    let pressure = settings().growth(1.0).start().unwrap();
+    ready.wait();
+    ready.wait();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    assert!(pressure.wait_for_cycles(1, PATIENCE));
+    clean_up(&pressure);
+    let cleanups = pressure.cleanups();
+    let triggers: Vec<_> = cleanups
+        .iter()
+        .map(|cleanup| cleanup.record.trigger)
+        .collect();
+    assert_eq!(triggers, [Trigger::Growth, Trigger::Asked]);
+}
+
+/// Runs an ignored test of this file in a process of its own.
+fn itself(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--ignored"])
+        .stdout(std::process::Stdio::null());
+    command
+}
+
+#[test]
+#[ignore = "needs the operator's environment"]
+fn heeds_the_operator() {
+    let _turn = turn();
+    let pressure = settings().soft_limit(1 << 50).growth(1e9).start().unwrap();
+    let (cache, _registration) = cache();
+    let expected = ["HEAPLEDGER_GROWTH: `often` is no ratio, ignored"];
+    assert_eq!(pressure.notes(), expected);
+    cache.fill(99);
+    assert!(pressure.wait_for_cycles(1, PATIENCE));
+    assert_eq!(pressure.cleanups()[0].record.trigger, Trigger::SoftLimit);
+    pressure.set_limits(None, Some(50 * MIB as u64));
+    cache.fill(49);
+    assert!(pressure.wait_for_cycles(2, PATIENCE));
+    assert_eq!(pressure.cleanups()[1].record.trigger, Trigger::HardLimit);
+    pressure.set_limits(None, None);
+    // The operator's hard limit is there for reservations too.
+    match ledger().try_reserve(200 * MIB) {
+        Err(Error::NoRoom { limit_bytes, .. }) => assert_eq!(limit_bytes, 150 * MIB as u64),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_operators_limits_count_where_they_are_lower() {
+    let status = itself("heeds_the_operator")
+        .env("HEAPLEDGER_SOFT_LIMIT", (100 * MIB).to_string())
+        .env("HEAPLEDGER_HARD_LIMIT", (150 * MIB).to_string())
+        .env("HEAPLEDGER_GROWTH", "often")
+        .status();
+    assert_eq!(status.unwrap().code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs a process whose resident set is its own"]
+fn drifts() {
+    let _turn = turn();
+    let bytes = 600 * MIB;
+    // SAFETY: new anonymous memory, touched within its bounds: malloc and the ledger never see it.
+    unsafe {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        let unseen = libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0);
+        assert_ne!(unseen, libc::MAP_FAILED);
+        unseen.cast::<u8>().write_bytes(1, bytes);
+    }
+    // All that is live is far below; the resident set is far above.
+    let pressure = settings().soft_limit(100 * MIB as u64).start().unwrap();
+    let (cache, _registration) = cache();
+    for _ in 0..2 {
+        clean_up(&pressure);
+    }
+    assert_eq!(pressure.notes(), ["drift"]);
+    assert!(
+        !pressure.wait_for_cycles(3, Duration::from_secs(3)),
+        "it loops"
+    );
+    assert_eq!((pressure.level(), cache.calls()), (Level::Calm, 2));
+    let drift = pressure.cleanups()[1].record.drift_bytes.unwrap();
+    assert!(drift >= bytes as i64, "{drift}");
+}
+
+#[test]
+fn a_resident_set_far_above_live_bytes_is_said_and_starts_nothing() {
+    assert_eq!(itself("drifts").status().unwrap().code(), Some(0));
+}
+
 /// Run by the test below, in a process of its own.
 #[test]
 #[ignore = "ends the process"]
@@ -408,11 +685,6 @@ fn exits_during_a_clean_up() {
 
 #[test]
 fn a_program_may_exit_during_a_clean_up() {
-    let itself = std::env::current_exe().unwrap();
-    let status = Command::new(itself)
-        .args(["--exact", "exits_during_a_clean_up", "--ignored"])
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
+    let status = itself("exits_during_a_clean_up").status().unwrap();
     assert_eq!(status.code(), Some(9));
 }

@@ -3,13 +3,11 @@
 
 mod common;
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
-use common::{heapledger, preload_library, run, workspace};
+use common::{example, heapledger, preload_library, run, workspace};
 
 const RUST: &str = "rust seen=true blocks=102 bytes=105000 live_blocks=61 live_bytes=63000 reallocs=1 requested=105000\n";
 const C: &str = "c seen=true blocks=50 bytes=25200 live_blocks=30 live_bytes=15120 reallocs=0 requested=25000\n";
@@ -21,40 +19,10 @@ fn builds() -> &'static [PathBuf; 2] {
     static BUILDS: OnceLock<[PathBuf; 2]> = OnceLock::new();
     BUILDS.get_or_init(|| {
         [
-            build("combinations", "plain", &[]),
-            build("combinations", "interpose", &["--features", "interpose"]),
+            example("combinations", "plain", &[]),
+            example("combinations", "interpose", &["--features", "interpose"]),
         ]
     })
-}
-
-fn build(example: &str, name: &str, features: &[&str]) -> PathBuf {
-    // Two cargos in one target directory would wait for each other; a copy must not be overtaken.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("combinations-target");
-    let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--no-default-features",
-            "--example",
-            example,
-        ])
-        .args(features)
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_remove("CARGO_TARGET_DIR")
-        .status()
-        .expect("cargo starts");
-    assert!(
-        status.success(),
-        "cargo build of the combinations program: {status}"
-    );
-    let kept = target.join(name);
-    fs::copy(target.join("debug/examples").join(example), &kept)
-        .expect("the build left its program");
-    kept
 }
 
 fn library(test: &str) -> PathBuf {
@@ -110,13 +78,13 @@ parent child blocks=0 bytes=0 live_blocks=0 live_bytes=0
 
 #[test]
 fn a_forked_child_begins_with_the_layout_sizes_that_it_inherited() {
-    let program = build("forking", "forking", &[]);
+    let program = example("forking", "forking", &[]);
     assert_eq!(output_of("forking", &program, false), FORKED);
 }
 
 #[test]
 fn a_forked_child_under_the_preload_begins_with_the_same() {
-    let program = build("forking", "forking_preload", &[]);
+    let program = example("forking", "forking_preload", &[]);
     assert_eq!(output_of("forking_preload", &program, true), FORKED);
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 
 /// What lies in tests/programs without being a program that `run` is held to.
-const NOT_PROGRAMS: [(&str, &str); 11] = [
+const NOT_PROGRAMS: [(&str, &str); 12] = [
     ("combinations_library.c", "library of combinations.rs"),
     ("deepbind_plugin.c", "plugin of deepbind.c"),
     ("initfirst_library.c", "library of initfirst.c"),
@@ -23,10 +23,15 @@ const NOT_PROGRAMS: [(&str, &str); 11] = [
         "pressure_threads.c",
         "built with the core and the thread sanitizer",
     ),
+    ("pressure_unload_library.c", "library of pressure_unload.c"),
     ("second_preload.c", "a second interposer"),
     ("signal_safe_allocator.c", "an allocator to run over"),
     ("small_child.c", "child of untracked_children.c"),
     ("startup_ifunc_library.c", "library of startup_ifunc.c"),
+    (
+        "steered.c",
+        "run in many ways by tests/run_pressure.rs, with a ledger each",
+    ),
 ];
 
 // ---- the plan ----

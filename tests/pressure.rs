@@ -12,13 +12,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Case, program, run, workspace};
+use common::{Case, library, program, run, workspace};
+
+fn headers() -> [String; 2] {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["include", "interpose"].map(|folder| format!("-I{}", package.join(folder).display()))
+}
 
 fn case(source: &str) -> Case {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let build = program(source).flags(
-        ["include", "interpose"].map(|folder| format!("-I{}", package.join(folder).display())),
-    );
+    let build = program(source).flags(headers());
     let directory = workspace(source.trim_end_matches(".c"));
     let program = build.build(&directory);
     Case::new(&directory, source, program)
@@ -38,6 +40,20 @@ fn reclaimers_come_and_go_while_they_run() {
 fn the_helper_serves_forked_children_and_is_not_waited_for() {
     case("pressure_helper.c")
         .env("HEAPLEDGER_PRESSURE", "python,trim,jvm")
+        .check();
+}
+
+#[test]
+fn a_library_is_unloaded_while_its_reclaimer_runs() {
+    let directory = workspace("pressure_unload");
+    let plugin = library("pressure_unload_library.c")
+        .flags(headers())
+        .build(&directory);
+    let program = program("pressure_unload.c")
+        .flags(headers())
+        .build(&directory);
+    Case::new(&directory, "pressure_unload.c", program)
+        .arg(plugin)
         .check();
 }
 
@@ -72,9 +88,7 @@ fn threads_do_not_race() {
     });
     let program = program("pressure_threads.c")
         .flags(["-fsanitize=thread", "-D_GNU_SOURCE", "-DHL_CRATE"])
-        .flags(
-            ["include", "interpose"].map(|folder| format!("-I{}", package.join(folder).display())),
-        )
+        .flags(headers())
         .flags(sources)
         .build(&directory);
     let output = run(Command::new(program).env("TSAN_OPTIONS", "halt_on_error=1"));

@@ -3,7 +3,8 @@
 use crate::counts::{Counts, Side};
 use crate::recording::Recording;
 use crate::recording::model::{
-    Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Start, Thread, TimelinePoint,
+    CallEnding, Level, Module, Outcome, OwnerEntry, Peak, Pressure, PressureEvent, Process,
+    ReclaimerCall, Site, Sizes, Start, Thread, TimelinePoint, Trigger,
 };
 
 /// (bytes, blocks) allocated and freed; as much requested as allocated.
@@ -154,4 +155,65 @@ fn threads() -> Vec<Thread> {
             counts: [counts((4_000_000, 5_000), (0, 0)), Counts::default()],
         },
     ]
+}
+
+/// Five clean-ups in these two seconds, of which three are known: one that worked, one
+/// that did not, and one in which the process ended.
+pub(crate) fn cleanups() -> Pressure {
+    let call = |name: &str, claimed_bytes, took_s, ending| ReclaimerCall {
+        name: name.into(),
+        claimed_bytes,
+        took_s,
+        ending,
+    };
+    let event = |t_s, trigger, level, freed_bytes, claimed_bytes, reclaimers| PressureEvent {
+        t_s,
+        trigger,
+        level,
+        before_bytes: 4_500_000,
+        freed_bytes,
+        claimed_bytes,
+        settle_s: 0.02,
+        took_s: 0.025,
+        is_complete: true,
+        reclaimers,
+    };
+    let late = vec![
+        call("frames", Some(3_000_000), 0.001, CallEnding::Returned),
+        call("exec", None, 5.0, CallEnding::Late),
+    ];
+    let worked = vec![call("python", None, 0.0125, CallEnding::Returned)];
+    let mut events = vec![
+        event(
+            0.5,
+            Trigger::Growth,
+            Level::Moderate,
+            4_000_000,
+            None,
+            worked,
+        ),
+        event(
+            1.0,
+            Trigger::SoftLimit,
+            Level::High,
+            0,
+            Some(3_000_000),
+            late,
+        ),
+        event(
+            1.9,
+            Trigger::Asked,
+            Level::Critical,
+            10_000,
+            None,
+            Vec::new(),
+        ),
+    ];
+    events[2].is_complete = false;
+    Pressure {
+        cycles: 5,
+        freed_bytes: 9_000_000,
+        events,
+        notes: vec!["helper: slow".into(), "ineffective".into()],
+    }
 }

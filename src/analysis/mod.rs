@@ -6,6 +6,7 @@
 
 mod books;
 mod catalog;
+mod cleanups;
 mod fan_out;
 mod invariants;
 mod process;
@@ -24,6 +25,7 @@ pub(crate) mod fixture;
 
 pub use books::{Books, LibraryRow, ScopeRow, SideTotals, SiteRow, ThreadRow, Totals};
 pub use catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
+pub use cleanups::{Cleanups, is_contradicted};
 pub use fan_out::for_each_in_order;
 pub use invariants::Violations;
 pub use process::{PeakReport, ProcessReport};

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{inherited, take_inherited_off};
+use super::{Cleanups, inherited, take_inherited_off};
 use crate::counts::{Counts, Side};
 use crate::recording::model::{Losses, Module, Outcome, Process, Site};
 
@@ -36,6 +36,7 @@ pub(crate) struct Tally {
     /// The one with the highest peak.
     pub largest: Option<Process>,
     pub losses: Losses,
+    pub cleanups: Cleanups,
     by_site: HashMap<u32, [Counts; 2]>,
     /// What forked processes began with, and did not allocate themselves.
     inherited: Counts,
@@ -55,6 +56,7 @@ impl Tally {
             self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;
         }
         add_losses(&mut self.losses, &process.losses);
+        self.cleanups.add(&process.pressure);
         let peak = |process: &Process| process.peak.live_bytes[2];
         if self
             .largest

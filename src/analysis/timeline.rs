@@ -43,7 +43,8 @@ impl Span {
         }
     }
 
-    fn column(&self, at_s: f64, columns: usize) -> usize {
+    /// Gives the column of `columns` that a moment lies in.
+    pub fn column(&self, at_s: f64, columns: usize) -> usize {
         let share = (at_s - self.from_s) / self.duration_s;
         ((share * columns as f64) as usize).min(columns - 1)
     }

@@ -73,7 +73,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING)]
     hard_limit: Option<Size>,
     /// Clean up when live bytes have grown by this part; 1 unless there is a limit
-    #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = PRESSURE_HEADING)]
+    #[arg(long, value_name = "RATIO", value_parser = ratio, allow_negative_numbers = true, help_heading = PRESSURE_HEADING)]
     growth: Option<f64>,
     /// What to do then: trim, signal:NAME, exec:CMD, python, jvm, systemd
     #[arg(long, value_name = "ACTION,...", help_heading = PRESSURE_HEADING)]

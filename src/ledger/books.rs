@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+#[cfg(feature = "cli")]
+use super::cleanups::{NotedCleanup, read_cleanups};
 use super::layout::{self, Header, Module, Owner, Record, Slot, Text};
 use super::pages::{Pages, page_reference, read, read_array};
 use crate::counts::{Counts, Side};
@@ -24,6 +26,9 @@ pub(crate) struct Books {
     pub sizes: [SizeCounts; 2],
     pub foreign_frees: u64,
     pub crossed_frees: u64,
+    /// Clean-ups that the process drove by itself, the last ones.
+    #[cfg(feature = "cli")]
+    pub cleanups: Vec<NotedCleanup>,
 }
 
 /// One owner and what it holds over all slots.
@@ -95,8 +100,28 @@ pub(crate) fn read_live_bytes(pages: &dyn Pages) -> Option<[i64; 2]> {
     Some(live)
 }
 
+/// Reads what a forked process began with, of both sides; 0 for one that was not forked.
+#[cfg(feature = "cli")]
+pub(crate) fn read_inherited_bytes(pages: &dyn Pages) -> u64 {
+    let Ok(header) = read_header(pages) else {
+        return 0;
+    };
+    let mut inherited = 0i64;
+    walk_slots(&header, |page| {
+        let head = SlotHead::read(pages, page)?;
+        if head.kind == layout::SLOT_INHERITED {
+            for flow in head.flow {
+                inherited = inherited.wrapping_add(flow[0].wrapping_sub(flow[1]) as i64);
+            }
+        }
+        Some(head.next)
+    });
+    u64::try_from(inherited).unwrap_or(0)
+}
+
 /// The few words of a slot that a time series needs, without the 12 KiB around them.
 struct SlotHead {
+    kind: u32,
     next: u32,
     flow: [[u64; 2]; 2],
 }
@@ -104,7 +129,8 @@ struct SlotHead {
 impl SlotHead {
     fn read(pages: &dyn Pages, page: u32) -> Option<SlotHead> {
         const NEXT: usize = std::mem::offset_of!(Slot, next);
-        const { assert!(NEXT == 8 && std::mem::offset_of!(Slot, flow) == 16) };
+        const KIND: usize = std::mem::offset_of!(Slot, kind);
+        const { assert!(KIND == 4 && NEXT == 8 && std::mem::offset_of!(Slot, flow) == 16) };
         let mut first = [0u64; 6];
         pages.copy(page_reference(page), &mut first)?;
         let mut hot = [0u64; 4];
@@ -114,6 +140,7 @@ impl SlotHead {
         )?;
         let sum = |base: usize, part: usize| first[base].wrapping_add(hot[part]);
         Some(SlotHead {
+            kind: (first[0] >> 32) as u32,
             next: first[1] as u32,
             flow: [[sum(2, 0), sum(3, 2)], [sum(4, 1), sum(5, 3)]],
         })
@@ -180,6 +207,8 @@ impl Books {
             sizes: [SizeCounts::empty(), SizeCounts::empty()],
             foreign_frees: 0,
             crossed_frees: 0,
+            #[cfg(feature = "cli")]
+            cleanups: read_cleanups(pages, 0),
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);

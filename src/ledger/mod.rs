@@ -10,7 +10,6 @@
 
 pub(crate) mod books;
 #[cfg(feature = "cli")]
-#[allow(dead_code, reason = "the recorder uses it")]
 pub(crate) mod cleanups;
 pub(crate) mod layout;
 pub(crate) mod pages;

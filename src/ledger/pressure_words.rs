@@ -15,9 +15,13 @@ use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
+use super::books::{read_header, read_live_bytes};
 use super::cleanups::{NotedCall, read_answers};
 use super::layout::{self, Header, PAGE_BYTES, Pressure};
 use super::pages::{FilePages, read};
+
+/// Two calls a slot: with more of them a sum would take longer than clean-ups may wait.
+const MAX_SLOTS: u32 = 256;
 
 /// The pressure words of one ledger, writable.
 ///
@@ -167,6 +171,15 @@ impl PressureWords {
         let live: LiveWords =
             read(&FilePages(&self.file), offset_of!(Header, live) as u64).ok_or_else(cut_short)?;
         Ok(live.c.saturating_add(live.rust))
+    }
+
+    /// Gives the live bytes of both sides, exact while the process is quiet; `None` where
+    /// there are too many threads to ask them one by one, or the file was cut short.
+    pub(crate) fn exact_live_bytes(&self) -> Option<i64> {
+        let pages = FilePages(&self.file);
+        let header = read_header(&pages).ok()?;
+        let [c, rust] = (header.slot_count <= MAX_SLOTS).then(|| read_live_bytes(&pages))??;
+        Some(c.saturating_add(rust))
     }
 
     /// Asks to be woken when live bytes are past the threshold; true where they are already,

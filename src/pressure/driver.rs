@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::caller::{Caller, Late};
 use super::cycle::{Claim, Cycle, CycleRecord};
-use super::exchange::{Decision, Event, Note, Order, Readings};
+use super::drive::{Driver as Drives, drive};
+use super::exchange::{Decision, Event, Note, Readings};
 use super::handle::{CallEnding, Cleanup, IN_FORCE, ReclaimerCall, Shared};
 use super::journal;
 use super::limits::{Level, Limits};
@@ -78,17 +79,8 @@ impl Driver {
     pub(super) fn run(mut self) {
         core::drive(true);
         let growth_ratio = IN_FORCE.growth_ratio();
-        let mut policy = Policy::new(growth_ratio, &self.readings());
-        let mut event = Event::Look;
-        while !self.shared.stop.load(Acquire) {
-            let decision = policy.step(&self.readings(), event);
-            self.publish(&decision);
-            event = match decision.order {
-                Some(Order::Reclaim(cycle)) => self.reclaim(&cycle),
-                Some(Order::Purge { number }) => self.purge(number, decision.level),
-                None => self.wait(&decision),
-            };
-        }
+        let mut policy = Policy::new(growth_ratio, &self.read());
+        drive(&mut self, &mut policy);
         core::arm(i64::MAX);
         core::set_level(0);
         core::drive(false);
@@ -96,7 +88,7 @@ impl Driver {
         self.shared.end();
     }
 
-    fn readings(&self) -> Readings {
+    fn read(&self) -> Readings {
         let live = ledger().live();
         Readings {
             now: self.start.elapsed(),
@@ -110,21 +102,6 @@ impl Driver {
         }
     }
 
-    fn publish(&mut self, decision: &Decision) {
-        self.shared.level.store(decision.level as u32, Relaxed);
-        // At every look: a recorder that drove before us may have left another one there.
-        core::set_level(decision.level as u32);
-        if decision.level_before.is_some() {
-            core::signal();
-        }
-        let notes = decision.notes.iter();
-        self.shared
-            .say(notes.map(|note: Note| note.name().to_owned()));
-        if let Some(record) = decision.finished.clone() {
-            self.tell(record);
-        }
-    }
-
     /// A clean-up is over: in the ledger first, so that who waits for it finds it there.
     fn tell(&mut self, record: CycleRecord) {
         let reclaimers = std::mem::take(&mut self.calls);
@@ -134,62 +111,10 @@ impl Driver {
         core::signal();
     }
 
-    /// Waits for somebody to want the driver, at most until the decision's next look.
-    fn wait(&mut self, decision: &Decision) -> Event {
-        let armed = i64::try_from(decision.armed_bytes).unwrap_or(i64::MAX);
-        if core::arm(armed) == Some(true) {
-            return Event::Crossed;
-        }
-        let now = self.start.elapsed();
-        let at_most = decision
-            .look_at
-            .map_or(LONGEST_WAIT, |at| at.saturating_sub(now))
-            .min(LONGEST_WAIT);
-        core::wait(core::Word::Crossed, 0, at_most);
-        core::arm(i64::MAX);
-        let why = core::take();
-        if self.shared.stalled.swap(false, AcqRel) {
-            Event::Psi
-        } else if why & layout::CROSSED_ASKED != 0 {
-            let asked = core::read().map_or(0, |words| words.asked_bytes);
-            Event::Asked {
-                target_bytes: u64::try_from(asked).unwrap_or(0),
-            }
-        } else if why & layout::CROSSED_ARMED != 0 {
-            Event::Crossed
-        } else {
-            Event::Look
-        }
-    }
-
-    // ---- reclaimers ----
-
-    fn reclaim(&mut self, cycle: &Cycle) -> Event {
-        core::arm(i64::MAX);
-        core::signal();
-        self.calls.clear();
-        let mut claims = Vec::new();
-        for priority in [Priority::Cache, Priority::Host] {
-            claims.extend(self.round(priority, cycle.number, cycle.level, cycle.target_bytes));
-        }
-        Event::Finished {
-            number: cycle.number,
-            claims,
-        }
-    }
-
-    fn purge(&mut self, number: u64, level: Level) -> Event {
-        self.round(Priority::Allocator, number, level, 0);
-        if IN_FORCE.trims.load(Relaxed) && self.is_worth_trimming() {
-            core::trim();
-        }
-        Event::Purged { number }
-    }
-
     /// What the user limits are live bytes. Memory that is free and about to be used again is given
     /// back only where the resident set itself is too large, since getting it again costs page faults.
     fn is_worth_trimming(&self) -> bool {
-        let readings = self.readings();
+        let readings = self.read();
         let user = [readings.limits.soft_bytes, readings.limits.hard_bytes];
         match (user.into_iter().flatten().min(), readings.resident_bytes) {
             (Some(limit), Some(resident)) => resident > limit,
@@ -282,5 +207,76 @@ impl Driver {
             took,
             ending,
         })
+    }
+}
+
+impl Drives for Driver {
+    fn readings(&mut self, _: &Event) -> Option<Readings> {
+        (!self.shared.stop.load(Acquire)).then(|| self.read()) // pairs with the store of whoever ends it
+    }
+
+    fn publish(&mut self, decision: &Decision) {
+        self.shared.level.store(decision.level as u32, Relaxed);
+        // At every look: a recorder that drove before us may have left another one there.
+        core::set_level(decision.level as u32);
+        if decision.level_before.is_some() {
+            core::signal();
+        }
+        let notes = decision.notes.iter();
+        self.shared
+            .say(notes.map(|note: Note| note.name().to_owned()));
+        if let Some(record) = decision.finished.clone() {
+            self.tell(record);
+        }
+    }
+
+    fn reclaim(&mut self, cycle: &Cycle) -> Event {
+        core::arm(i64::MAX);
+        core::signal();
+        self.calls.clear();
+        let mut claims = Vec::new();
+        for priority in [Priority::Cache, Priority::Host] {
+            claims.extend(self.round(priority, cycle.number, cycle.level, cycle.target_bytes));
+        }
+        Event::Finished {
+            number: cycle.number,
+            claims,
+        }
+    }
+
+    fn purge(&mut self, number: u64, level: Level) -> Event {
+        self.round(Priority::Allocator, number, level, 0);
+        if IN_FORCE.trims.load(Relaxed) && self.is_worth_trimming() {
+            core::trim();
+        }
+        Event::Purged { number }
+    }
+
+    /// Waits for somebody to want the driver, at most until the decision's next look.
+    fn wait(&mut self, decision: &Decision) -> Event {
+        let armed = i64::try_from(decision.armed_bytes).unwrap_or(i64::MAX);
+        if core::arm(armed) == Some(true) {
+            return Event::Crossed;
+        }
+        let now = self.start.elapsed();
+        let at_most = decision
+            .look_at
+            .map_or(LONGEST_WAIT, |at| at.saturating_sub(now))
+            .min(LONGEST_WAIT);
+        core::wait(core::Word::Crossed, 0, at_most);
+        core::arm(i64::MAX);
+        let why = core::take();
+        if self.shared.stalled.swap(false, AcqRel) {
+            Event::Psi
+        } else if why & layout::CROSSED_ASKED != 0 {
+            let asked = core::read().map_or(0, |words| words.asked_bytes);
+            Event::Asked {
+                target_bytes: u64::try_from(asked).unwrap_or(0),
+            }
+        } else if why & layout::CROSSED_ARMED != 0 {
+            Event::Crossed
+        } else {
+            Event::Look
+        }
     }
 }

@@ -29,6 +29,8 @@ static REVIVED: AtomicPtr<Arc<Shared>> = AtomicPtr::new(ptr::null_mut());
 pub(super) static IN_FORCE: InForce = InForce {
     soft_bytes: AtomicU64::new(NO_LIMIT),
     hard_bytes: AtomicU64::new(NO_LIMIT),
+    operators_soft_bytes: AtomicU64::new(NO_LIMIT),
+    operators_hard_bytes: AtomicU64::new(NO_LIMIT),
     growth_bits: AtomicU64::new(0),
     follows_group: AtomicBool::new(true),
     trims: AtomicBool::new(true),
@@ -39,6 +41,8 @@ const NO_LIMIT: u64 = u64::MAX;
 pub(super) struct InForce {
     soft_bytes: AtomicU64,
     hard_bytes: AtomicU64,
+    operators_soft_bytes: AtomicU64,
+    operators_hard_bytes: AtomicU64,
     growth_bits: AtomicU64,
     pub(super) follows_group: AtomicBool,
     pub(super) trims: AtomicBool,
@@ -50,12 +54,20 @@ impl InForce {
         self.growth_bits.store(growth.to_bits(), Relaxed);
         self.follows_group.store(settings.follows_group, Relaxed);
         self.trims.store(settings.trims, Relaxed);
-        self.set_limits(settings.soft_bytes, settings.hard_bytes, operator);
+        let operators_soft = operator.soft_bytes.unwrap_or(NO_LIMIT);
+        let operators_hard = operator.hard_bytes.unwrap_or(NO_LIMIT);
+        self.operators_soft_bytes.store(operators_soft, Relaxed);
+        self.operators_hard_bytes.store(operators_hard, Relaxed);
+        self.set_limits(settings.soft_bytes, settings.hard_bytes);
     }
 
-    fn set_limits(&self, soft: Option<u64>, hard: Option<u64>, operator: &Operator) {
-        let soft = operator.soft_limit(soft).unwrap_or(NO_LIMIT);
-        let hard = operator.hard_limit(hard).unwrap_or(NO_LIMIT);
+    /// The program's own; the operator's stay in force where they are lower.
+    fn set_limits(&self, soft: Option<u64>, hard: Option<u64>) {
+        let lower = |own: Option<u64>, operators: &AtomicU64| {
+            own.unwrap_or(NO_LIMIT).min(operators.load(Relaxed))
+        };
+        let soft = lower(soft, &self.operators_soft_bytes);
+        let hard = lower(hard, &self.operators_hard_bytes);
         self.soft_bytes.store(soft, Relaxed);
         self.hard_bytes.store(hard, Relaxed);
     }
@@ -118,7 +130,6 @@ pub enum CallEnding {
 /// What the thread and its owner share.
 pub(super) struct Shared {
     pid: u32,
-    operator: Operator,
     pub(super) stop: AtomicBool,
     pub(super) stalled: AtomicBool,
     pub(super) level: AtomicU32,
@@ -137,10 +148,9 @@ struct Told {
 }
 
 impl Shared {
-    fn new(pid: u32, operator: Operator, notes: Vec<String>) -> Shared {
+    fn new(pid: u32, notes: Vec<String>) -> Shared {
         Shared {
             pid,
-            operator,
             stop: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             level: AtomicU32::new(0),
@@ -220,8 +230,7 @@ pub(super) fn revive() -> Option<&'static Arc<Shared>> {
     {
         return revived(pid);
     }
-    let (operator, notes) = Operator::from_environment();
-    let shared = Box::leak(Box::new(Arc::new(Shared::new(pid, operator, notes))));
+    let shared = Box::leak(Box::new(Arc::new(Shared::new(pid, Vec::new()))));
     REVIVED.store(shared, Release); // pairs with the load in `revived`
     // Without a thread the child goes on without clean-ups, as it would without a ledger.
     let _ = Shared::start(shared);
@@ -264,7 +273,7 @@ impl Pressure {
         }
         let (operator, notes) = Operator::from_environment();
         IN_FORCE.set(&settings, &operator);
-        let shared = Arc::new(Shared::new(pid, operator, notes));
+        let shared = Arc::new(Shared::new(pid, notes));
         Shared::start(&shared).map_err(Error::Thread)?;
         Ok(Pressure { shared })
     }
@@ -286,8 +295,8 @@ impl Pressure {
 
     /// Changes the limits; `None` for none of the program's own. Takes effect at once.
     pub fn set_limits(&self, soft_bytes: Option<u64>, hard_bytes: Option<u64>) {
-        if let Some(shared) = self.shared() {
-            IN_FORCE.set_limits(soft_bytes, hard_bytes, &shared.operator);
+        if self.shared().is_some() {
+            IN_FORCE.set_limits(soft_bytes, hard_bytes);
             core::poke();
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::cleanups::read_cleanups;
 use crate::ledger::layout;
 use crate::ledger::pages::FilePages;
-use crate::ledger::pressure_words::PressureWords;
+use crate::ledger::pressure_words::{Part, PressureWords};
 use crate::pressure::{Level, Trigger};
 
 /// Nothing here takes longer, unless it hangs.
@@ -45,7 +45,7 @@ fn hand_over() {
     // Past it already, so the first thread that comes by crosses; nobody listens any more.
     assert!(words.arm(0).expect("whole"));
     words.set_level(3).expect("whole");
-    words.request(3, 5).expect("whole");
+    words.request(Part::All, 3, 5).expect("whole");
 
     let settings = crate::ledger().pressure().follow_group(false);
     let pressure = settings.growth(f64::INFINITY).start().expect("a ledger");

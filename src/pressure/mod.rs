@@ -54,6 +54,8 @@ mod exchange;
 mod handle;
 #[cfg(target_os = "linux")]
 mod journal;
+#[cfg(all(target_os = "linux", feature = "tokio"))]
+mod levels;
 mod limits;
 #[cfg(target_os = "linux")]
 mod operator;
@@ -79,6 +81,8 @@ pub use cycle::{Claim, Cycle, CycleRecord, Trigger};
 pub use exchange::{Decision, Event, NOT_ARMED, Note, Notes, Order, Readings};
 #[cfg(target_os = "linux")]
 pub use handle::{CallEnding, Cleanup, Pressure, ReclaimerCall};
+#[cfg(all(target_os = "linux", feature = "tokio"))]
+pub use levels::Levels;
 pub use limits::{GroupMemory, Level, Limits};
 pub use policy::Policy;
 #[cfg(target_os = "linux")]

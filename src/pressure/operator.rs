@@ -9,8 +9,8 @@ const GROWTH: &str = "HEAPLEDGER_GROWTH";
 /// What the operator set. Of its word and the program's own the lower counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Operator {
-    soft_bytes: Option<u64>,
-    hard_bytes: Option<u64>,
+    pub(super) soft_bytes: Option<u64>,
+    pub(super) hard_bytes: Option<u64>,
     growth_ratio: Option<f64>,
 }
 
@@ -48,14 +48,6 @@ impl Operator {
         (operator, notes)
     }
 
-    pub(super) fn soft_limit(&self, own: Option<u64>) -> Option<u64> {
-        self.soft_bytes.into_iter().chain(own).min()
-    }
-
-    pub(super) fn hard_limit(&self, own: Option<u64>) -> Option<u64> {
-        self.hard_bytes.into_iter().chain(own).min()
-    }
-
     /// 1.0 where neither says anything.
     pub(super) fn growth(&self, own: Option<f64>) -> f64 {
         let ratios = self.growth_ratio.into_iter().chain(own);
@@ -87,17 +79,18 @@ mod tests {
     }
 
     #[test]
-    fn the_lower_word_counts() {
+    fn the_lower_ratio_counts() {
         let (operator, notes) = read("100", "200", "0.5");
         assert_eq!(notes, [""; 0]);
-        assert_eq!(operator.soft_limit(None), Some(100));
-        assert_eq!(operator.soft_limit(Some(99)), Some(99));
-        assert_eq!(operator.hard_limit(Some(201)), Some(200));
+        assert_eq!(
+            (operator.soft_bytes, operator.hard_bytes),
+            (Some(100), Some(200))
+        );
         assert_eq!(operator.growth(None), 0.5);
         assert_eq!(operator.growth(Some(0.25)), 0.25);
         assert_eq!(operator.growth(Some(f64::INFINITY)), 0.5);
         let silent = read("", "", "").0;
-        assert_eq!((silent.soft_limit(None), silent.growth(None)), (None, 1.0));
+        assert_eq!((silent.soft_bytes, silent.growth(None)), (None, 1.0));
         assert_eq!(silent.growth(Some(3.0)), 3.0);
         assert_eq!(read("", "", "inf").0.growth(None), f64::INFINITY);
     }

@@ -1,6 +1,6 @@
 //! Memory that malloc never sees, asked for before it is taken.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
 use super::handle;
@@ -13,11 +13,54 @@ use crate::{Error, Result};
 /// The name that reservations are charged under.
 const CHARGED: &std::ffi::CStr = c"reserved";
 /// Other frees than clean-ups' tell nobody: looks while a reservation waits are no further apart.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Reservations that had to wait, and for how long in all.
 static WAITS: AtomicU64 = AtomicU64::new(0);
 static WAITED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// One reservation waits; counted when this is dropped, also where the wait is given up.
+pub(super) struct Wait(Instant);
+
+impl Wait {
+    pub(super) fn begin() -> Wait {
+        WAITS.fetch_add(1, Relaxed);
+        Wait(Instant::now())
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        WAITED_NS.fetch_add(self.0.elapsed().as_nanos() as u64, Relaxed);
+    }
+}
+
+/// Whose turn it is to look for room and take it: a process, 0 for nobody's. No [`std::sync::Mutex`],
+/// which a child forked in the middle would find locked for good.
+static TURN: AtomicU32 = AtomicU32::new(0);
+
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        let pid = std::process::id();
+        loop {
+            let whose = TURN.load(Relaxed);
+            // A few hundred nanoseconds at a time; a parent's turn is not ours to wait for.
+            if whose == pid || TURN.compare_exchange(whose, pid, Acquire, Relaxed).is_err() {
+                std::thread::yield_now();
+            } else {
+                return Turn; // Acquire pairs with the release below: its bytes are booked
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURN.store(0, Release);
+    }
+}
 
 /// So many bytes are booked until this is dropped: mmap, GPU, another process.
 #[must_use = "the bytes are booked until this is dropped"]
@@ -30,42 +73,44 @@ impl Reservation {
     /// Books so many bytes if the hard limit has room for them.
     pub(crate) fn try_new(bytes: usize) -> Result<Reservation> {
         handle::revive();
-        if let Some(limit_bytes) = handle::hard_limit_bytes() {
-            let live_bytes = live_bytes();
-            if live_bytes.saturating_add(bytes as u64) > limit_bytes {
-                pressure::ask(bytes as u64);
-                return Err(Error::NoRoom {
-                    asked_bytes: bytes as u64,
-                    live_bytes,
-                    limit_bytes,
-                });
-            }
+        let Some(limit_bytes) = handle::hard_limit_bytes() else {
+            core::charge(CHARGED, bytes, false);
+            return Ok(Reservation { bytes });
+        };
+        let turn = Turn::take();
+        let live_bytes = live_bytes();
+        if live_bytes.saturating_add(bytes as u64) <= limit_bytes {
+            core::charge(CHARGED, bytes, false);
+            return Ok(Reservation { bytes });
         }
-        core::charge(CHARGED, bytes, false);
-        Ok(Reservation { bytes })
+        drop(turn);
+        pressure::ask(bytes as u64);
+        Err(Error::NoRoom {
+            asked_bytes: bytes as u64,
+            live_bytes,
+            limit_bytes,
+        })
     }
 
     /// The same, waiting for clean-ups to make room, at most so long.
     pub(crate) fn new_within(bytes: usize, at_most: Duration) -> Result<Reservation> {
         let start = Instant::now();
-        let refused = match Reservation::try_new(bytes) {
-            Err(error @ Error::NoRoom { .. }) if !at_most.is_zero() => error,
-            result => return result,
-        };
-        let Ok(mut told) = Subscription::new() else {
-            return Err(refused);
-        };
-        WAITS.fetch_add(1, Relaxed);
-        let result = loop {
-            let left = at_most.saturating_sub(start.elapsed());
-            // What goes wrong with the wait shortens it, no more.
-            let _ = told.wait(left.min(LOOK_EVERY));
-            match Reservation::try_new(bytes) {
-                Err(Error::NoRoom { .. }) if start.elapsed() < at_most => {}
-                result => break result,
+        let mut result = Reservation::try_new(bytes);
+        if !matches!(result, Err(Error::NoRoom { .. })) || at_most.is_zero() {
+            return result;
+        }
+        let _counted = Wait::begin();
+        // Without a descriptor of its own it looks from time to time.
+        let mut told = Subscription::new().ok();
+        while matches!(result, Err(Error::NoRoom { .. })) && start.elapsed() < at_most {
+            let nap = at_most.saturating_sub(start.elapsed()).min(LOOK_EVERY);
+            match &mut told {
+                // What goes wrong with the wait shortens it, no more.
+                Some(told) => drop(told.wait(nap)),
+                None => std::thread::sleep(nap),
             }
-        };
-        WAITED_NS.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+            result = Reservation::try_new(bytes);
+        }
         result
     }
 

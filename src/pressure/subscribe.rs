@@ -30,7 +30,12 @@ impl Subscription {
 
     /// Gives the level as it is now.
     pub fn level(&self) -> Level {
-        Level::from_number(core::read().map_or(0, |words| words.level))
+        level_now()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(super) fn into_file(self) -> std::fs::File {
+        self.file
     }
 
     /// Waits until there is something to tell, at most so long; gives the level, or `None` when the time is over.
@@ -60,6 +65,11 @@ impl Subscription {
         // It does not block; empty already is as good.
         let _ = (&self.file).read(&mut [0; 8]);
     }
+}
+
+/// The level that the ledger says.
+pub(super) fn level_now() -> Level {
+    Level::from_number(core::read().map_or(0, |words| words.level))
 }
 
 impl AsFd for Subscription {

@@ -11,13 +11,20 @@ use super::pressure::Care;
 use super::timeline::Timeline;
 use super::{ending, mono_ns, proc};
 use crate::ledger::books::read_live_bytes;
+use crate::ledger::cleanups::{NotedCleanup, read_cleanups};
 use crate::ledger::pages::FilePages;
+use crate::ledger::pressure_words::peek;
 use crate::recording::model::{Outcome, Process, TimelinePoint};
 use crate::recording::resolve::{Seen, seconds_between};
 
 /// The first look at thread names comes early, the others half as often each time.
 const FIRST_NAMES: Duration = Duration::from_millis(2);
 const MAX_NAMES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Clean-ups of its own that are kept of a process, the last ones.
+const MAX_NOTED: usize = 256;
+/// A ledger keeps sixteen, each of which takes 100 ms and more with the pause after it.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
 
 /// A watched image.
 pub(super) struct Image {
@@ -34,10 +41,13 @@ pub(super) struct Image {
     pub mapped: Vec<PathBuf>,
     /// At the last reading.
     pub live_bytes: [i64; 2],
-    /// What a forked process began with.
-    pub inherited_bytes: u64,
     /// Its clean-ups, where they are driven from here.
     pub care: Care,
+    noted: Vec<NotedCleanup>,
+    /// Of clean-ups that are not kept any more.
+    forgotten_freed_bytes: u64,
+    /// When to look for more of them, once there are any.
+    next_cleanups: Option<Instant>,
     timeline: Timeline,
     thread_names: HashMap<u32, String>,
     next_names: Instant,
@@ -66,8 +76,10 @@ impl Image {
             books,
             mapped: Vec::new(),
             live_bytes: [0; 2],
-            inherited_bytes: 0,
             care: Care::default(),
+            noted: Vec::new(),
+            forgotten_freed_bytes: 0,
+            next_cleanups: None,
             timeline: Timeline::new(now),
             thread_names: HashMap::new(),
             next_names: now + FIRST_NAMES,
@@ -100,7 +112,28 @@ impl Image {
 
     /// Gives the moment of the next reading, if there is to be one.
     pub(super) fn next_reading(&self) -> Option<Instant> {
-        self.is_tracked().then(|| self.timeline.next())
+        let next = self.timeline.next();
+        let cleanups = self.next_cleanups.unwrap_or(next);
+        self.is_tracked().then(|| next.min(cleanups))
+    }
+
+    /// Takes over what the process has noted of its own clean-ups, before it writes over it.
+    fn note_cleanups(&mut self, now: Instant) {
+        let Some(ledger) = self.ledger() else {
+            return;
+        };
+        if peek(ledger).is_none_or(|words| words.history == 0) {
+            return;
+        }
+        let seen = self.noted.last().map_or(0, |cleanup| cleanup.number);
+        let new = read_cleanups(&FilePages(ledger), seen);
+        self.noted.extend(new);
+        self.next_cleanups = Some(now + COLLECT_EVERY);
+        let surplus = self.noted.len().saturating_sub(MAX_NOTED);
+        for forgotten in self.noted.drain(..surplus) {
+            let freed_bytes = &mut self.forgotten_freed_bytes;
+            *freed_bytes = freed_bytes.saturating_add(forgotten.freed_bytes);
+        }
     }
 
     /// Reads what the image holds now.
@@ -112,6 +145,10 @@ impl Image {
             return;
         };
         self.live_bytes = live;
+        self.note_cleanups(now);
+        if now < self.timeline.next() {
+            return;
+        }
         let t_s = seconds_between(self.created_mono_ns, mono_ns);
         let rss_bytes = if self.pidfd.is_some() {
             proc::rss_bytes(self.pid)
@@ -153,7 +190,10 @@ impl Image {
     /// Hands over everything that is known, now that no more will be.
     pub(super) fn finish(self, outcome: Outcome, mono_ns: u64) -> Job {
         let duration_s = seconds_between(self.created_mono_ns, mono_ns);
-        let pressure = self.care.finish(outcome == Outcome::Running, duration_s);
+        let mut pressure = self.care.finish(outcome == Outcome::Running, duration_s);
+        pressure.freed_bytes = pressure
+            .freed_bytes
+            .saturating_add(self.forgotten_freed_bytes);
         match self.books {
             BooksOf::Ledger { file, path } => {
                 let timeline = self.timeline.into_points();
@@ -169,6 +209,7 @@ impl Image {
                     thread_names,
                     mapped: self.mapped,
                     pressure,
+                    noted: self.noted,
                 };
                 Job::Ledger { file, path, seen }
             }

@@ -241,6 +241,9 @@ impl Session {
         stewards: Option<Stewards>,
         output: &Output,
     ) -> Result<ExitStatus> {
+        // A program that connects before waits as long.
+        let served = stewards.as_ref().map(Stewards::serve).transpose();
+        served.context("cannot start a thread")?;
         let run = Run {
             children: options.children,
             clerk: &self.clerk,

@@ -276,9 +276,6 @@ impl<'a> Watch<'a> {
             return self.give_ended(image, outcome);
         }
         image.read(Instant::now(), mono_ns());
-        if header.flags & layout::FLAG_FORKED != 0 {
-            image.inherited_bytes = image.all_live_bytes();
-        }
         self.consider(&mut image);
         self.insert(image);
     }

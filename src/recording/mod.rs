@@ -2,6 +2,7 @@
 
 mod bypass;
 mod check;
+mod cleanups;
 pub(crate) mod file;
 mod frame;
 mod load;

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::bypass;
 use super::model::{
     Losses, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
     TimelinePoint,
 };
+use super::{bypass, cleanups};
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, ModuleInfo, OwnerBooks, SizeCounts, ThreadBooks, ThreadKind};
+use crate::ledger::cleanups::NotedCleanup;
 use crate::ledger::layout;
 
 /// Name of the row that holds what a forked parent had live.
@@ -30,6 +31,8 @@ pub(crate) struct Seen {
     pub mapped: Vec<PathBuf>,
     /// Clean-ups that were driven from outside.
     pub pressure: Pressure,
+    /// Clean-ups that the process drove by itself, as far as they were seen in time.
+    pub noted: Vec<NotedCleanup>,
 }
 
 /// The tables that all processes of a recording share.
@@ -97,7 +100,7 @@ impl Tables {
             ..known(books, &seen, start_unix_ns)
         };
         process.timeline = seen.timeline;
-        process.pressure = seen.pressure;
+        process.pressure = cleanups::join(books, seen.pressure, seen.noted);
         process
     }
 

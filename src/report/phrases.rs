@@ -1,7 +1,7 @@
 //! Sentences that more than one format says.
 
-use super::units::{count, counted, printable};
-use crate::analysis::{Place, signal_name};
+use super::units::{count, counted, printable, unsigned_size};
+use crate::analysis::{Cleanups, Place, signal_name};
 use crate::recording::model::{Losses, Outcome, Process};
 
 /// Says how a process ended: `exit code 0`, `killed by SIGKILL`.
@@ -94,6 +94,57 @@ pub(crate) fn crossed(losses: &Losses) -> Option<String> {
     let blocks = counted(losses.crossed_frees, "block", "blocks");
     (losses.crossed_frees > 0)
         .then(|| format!("{blocks} allocated by one side and freed by the other"))
+}
+
+/// Says what became of clean-ups: `3 clean-ups freed 1.2 GiB (2 growth, 1 soft_limit)`.
+pub(crate) fn cleanups(cleanups: &Cleanups) -> String {
+    let number = counted(cleanups.cycles, "clean-up", "clean-ups");
+    let triggers: Vec<String> = cleanups
+        .by_trigger
+        .iter()
+        .map(|(name, times)| format!("{} {name}", count(*times)))
+        .collect();
+    let of = match cleanups.known() < cleanups.cycles {
+        true => format!("the last {}: ", count(cleanups.known())),
+        false => String::new(),
+    };
+    format!(
+        "{number} freed {} ({of}{})",
+        unsigned_size(cleanups.freed_bytes),
+        triggers.join(", ")
+    )
+}
+
+/// Says what is to be known about clean-ups, a sentence each.
+pub(crate) fn cleanup_notes(cleanups: &Cleanups) -> Vec<String> {
+    let contradicted = counted(cleanups.contradicted, "clean-up", "clean-ups");
+    let claims = (cleanups.contradicted > 0)
+        .then(|| format!("reclaimers say more than came free in {contradicted}"));
+    let several = |times: u64| match times {
+        1 => String::new(),
+        _ => format!(" ({} processes)", count(times)),
+    };
+    let notes = cleanups.notes.iter();
+    let notes = notes.map(|(note, &times)| cleanup_note(note) + &several(times));
+    claims.into_iter().chain(notes).collect()
+}
+
+/// Notes that stand for a sentence; the others are told as they are.
+fn cleanup_note(note: &str) -> String {
+    let sentence = match note {
+        "ineffective" => "clean-ups free next to nothing again and again",
+        "baseline_above_limit" => {
+            "what remains after a clean-up is more than the limits leave room for"
+        }
+        "drift" => "live bytes and the resident set lie far apart",
+        "nobody_to_ask" => {
+            "nobody there frees anything: no action reaches the program, and it registers nothing"
+        }
+        "own_driver" => "the program drives its own clean-ups, and was left alone",
+        "helper: slow" => "the thread in the target did not answer in time",
+        note => return printable(note),
+    };
+    sentence.to_owned()
 }
 
 /// Names the function of a call site, or what stands in for it.

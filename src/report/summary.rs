@@ -36,6 +36,7 @@ impl Summary<'_> {
         if tally.processes > tally.untracked {
             self.print_totals(out, style)?;
             self.print_sites(out, style)?;
+            self.print_cleanups(out, style)?;
         }
         self.print_notes(out, style)?;
         let file = phrases::quoted(&self.0.file.to_string_lossy());
@@ -186,6 +187,22 @@ impl Summary<'_> {
         place
     }
 
+    fn print_cleanups(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let cleanups = &self.0.tally.cleanups;
+        let notes = phrases::cleanup_notes(cleanups);
+        if cleanups.cycles == 0 && notes.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        if cleanups.cycles > 0 {
+            writeln!(out, "  {}", phrases::cleanups(cleanups))?;
+        }
+        for note in notes {
+            writeln!(out, "    {}", style.paint(Ink::Warning, &note))?;
+        }
+        Ok(())
+    }
+
     fn print_notes(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let mut lost = phrases::losses(&self.0.tally.losses);
         lost.extend(phrases::crossed(&self.0.tally.losses));
@@ -312,6 +329,36 @@ heapledger: exit code 0 after 2.00 s, 1 process
 heapledger report 'a b.hlr' (1.5 KiB)
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn clean_ups_have_a_line_and_a_line_for_what_is_odd() {
+        let recording = fixture::recording();
+        let mut root = recording.processes[0].clone();
+        root.pressure = fixture::cleanups();
+        let mut tally = Tally::default();
+        tally.add(&root, root.pid);
+        let run = RunFigures {
+            tally: &tally,
+            modules: &recording.modules,
+            sites: &recording.sites,
+            tree_peak: [0; 3],
+            outcome: &root.outcome,
+            duration_s: 2.0,
+            file: Path::new("a.hlr"),
+            file_bytes: 1536,
+        };
+        let mut out = Vec::new();
+        Summary(&run)
+            .print_cleanups(&mut out, Style::PLAIN)
+            .unwrap();
+        let expected = "
+  5 clean-ups freed 8.6 MiB (the last 3: 1 asked, 1 growth, 1 soft_limit)
+    reclaimers say more than came free in 1 clean-up
+    the thread in the target did not answer in time
+    clean-ups free next to nothing again and again
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

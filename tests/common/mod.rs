@@ -13,7 +13,7 @@ use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -117,6 +117,34 @@ pub fn find_library(names: &[&str]) -> Option<PathBuf> {
 /// Where the programs' sources are.
 pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs")
+}
+
+/// Builds an example of this package, by cargo, and gives a copy of it called `name`.
+pub fn example(example: &str, name: &str, features: &[&str]) -> PathBuf {
+    // Two cargos in one target directory would wait for each other; a copy must not be overtaken.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("combinations-target");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--no-default-features",
+            "--example",
+            example,
+        ])
+        .args(features)
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "cargo build of {example}: {status}");
+    let kept = target.join(name);
+    fs::copy(target.join("debug/examples").join(example), &kept)
+        .expect("the build left its program");
+    kept
 }
 
 /// One call of the compiler.

@@ -26,13 +26,14 @@ impl Chronicle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A clean-up begins.
-    pub(super) fn begin(&self, cycle: &Cycle) {
+    /// A clean-up begins. What the policy knows of live bytes is late by a quantum a
+    /// thread; `exact_bytes` is not, where it is known.
+    pub(super) fn begin(&self, cycle: &Cycle, exact_bytes: Option<u64>) {
         self.pages().current = Some(PressureEvent {
             t_s: cycle.started.as_secs_f64(),
             trigger: cycle.trigger,
             level: cycle.level,
-            before_bytes: cycle.before_bytes,
+            before_bytes: exact_bytes.unwrap_or(cycle.before_bytes),
             freed_bytes: 0,
             claimed_bytes: None,
             settle_s: 0.0,
@@ -51,11 +52,21 @@ impl Chronicle {
         }
     }
 
+    /// Live bytes have settled.
+    pub(super) fn settled(&self, exact_bytes: Option<u64>) {
+        if let (Some(event), Some(after)) = (&mut self.pages().current, exact_bytes) {
+            event.freed_bytes = event.before_bytes.saturating_sub(after);
+            event.is_complete = true;
+        }
+    }
+
     /// It is over.
     pub(super) fn end(&self, record: &CycleRecord) {
         let mut pages = self.pages();
         if let Some(mut event) = pages.current.take() {
-            event.freed_bytes = record.freed_bytes;
+            if !event.is_complete {
+                event.freed_bytes = record.freed_bytes;
+            }
             event.settle_s = Duration::from_millis(record.settle_ms).as_secs_f64();
             event.took_s = record.took.as_secs_f64();
             event.is_complete = true;
@@ -75,7 +86,10 @@ impl Chronicle {
     pub(super) fn close(&self, live_bytes: u64, t_s: f64) -> Pressure {
         let mut pages = self.pages();
         if let Some(mut event) = pages.current.take() {
-            event.freed_bytes = event.before_bytes.saturating_sub(live_bytes);
+            if !event.is_complete {
+                event.freed_bytes = event.before_bytes.saturating_sub(live_bytes);
+            }
+            event.is_complete = false;
             event.took_s = (t_s - event.t_s).max(0.0);
             pages.past.add(event);
         }
@@ -118,7 +132,7 @@ mod tests {
     #[test]
     fn what_was_under_way_is_told_as_it_stands() {
         let chronicle = Chronicle::default();
-        chronicle.begin(&cycle(1));
+        chronicle.begin(&cycle(1), None);
         for claimed_bytes in [Some(30), None, Some(40)] {
             chronicle.called(ReclaimerCall {
                 name: "cache".to_owned(),
@@ -141,7 +155,7 @@ mod tests {
     fn the_last_are_kept_and_all_are_counted() {
         let chronicle = Chronicle::default();
         for number in 1..=300 {
-            chronicle.begin(&cycle(number));
+            chronicle.begin(&cycle(number), Some(1000));
             chronicle.close_one(10);
         }
         let told = chronicle.close(0, 0.0);

@@ -40,22 +40,27 @@ struct Connection {
 }
 
 impl Listeners {
-    /// Opens a socket in the directory of ledgers, and lets in whoever comes.
-    pub(super) fn begin(directory: &Path) -> io::Result<Arc<Listeners>> {
+    /// Opens a socket in the directory of ledgers; who comes waits for [`Listeners::serve`].
+    pub(super) fn open(directory: &Path) -> io::Result<Arc<Listeners>> {
         let path = directory.join("pressure");
         let socket = UnixListener::bind(&path)?;
         // The directory keeps strangers out; our own programs may have given up privileges.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
         socket.set_nonblocking(true)?;
-        let listeners = Arc::new(Listeners {
+        Ok(Arc::new(Listeners {
             socket,
             path,
             connections: Mutex::default(),
-        });
-        let doorman = Arc::clone(&listeners);
+        }))
+    }
+
+    /// Lets in whoever comes, on a thread: by now the signals that are read by descriptor
+    /// must be blocked, since a new thread has its maker's mask.
+    pub(super) fn serve(self: &Arc<Listeners>) -> io::Result<()> {
+        let doorman = Arc::clone(self);
         let thread = std::thread::Builder::new().name("listeners".into());
         thread.spawn(move || doorman.admit_all())?;
-        Ok(listeners)
+        Ok(())
     }
 
     /// Gives the variables by which programs find us.
@@ -166,7 +171,8 @@ mod tests {
     #[test]
     fn each_connection_of_a_process_is_told_and_no_other_process() {
         let directory = tempfile::tempdir().unwrap();
-        let listeners = Listeners::begin(directory.path()).unwrap();
+        let listeners = Listeners::open(directory.path()).unwrap();
+        listeners.serve().unwrap();
         let mut ends: Vec<UnixStream> = (0..3)
             .map(|_| UnixStream::connect(&listeners.path).unwrap())
             .collect();
@@ -183,7 +189,8 @@ mod tests {
     #[test]
     fn who_never_reads_holds_nobody_up() {
         let directory = tempfile::tempdir().unwrap();
-        let listeners = Listeners::begin(directory.path()).unwrap();
+        let listeners = Listeners::open(directory.path()).unwrap();
+        listeners.serve().unwrap();
         let end = UnixStream::connect(&listeners.path).unwrap();
         let me = std::process::id();
         assert!((0..100_000).all(|_| listeners.tell(me) == 1));

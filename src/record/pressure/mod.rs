@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::image::Image;
+use crate::ledger::books::read_inherited_bytes;
+use crate::ledger::pages::FilePages;
 use crate::ledger::pressure_words::peek;
 use crate::pressure::ACTIONS;
 use crate::recording::model;
@@ -84,12 +86,17 @@ impl Stewards {
     /// Prepares what the program is to be given; `directory` is that of the ledgers.
     pub(super) fn begin(plan: &Plan, directory: &Path) -> io::Result<Stewards> {
         let listens = plan.actions.contains(&Action::Systemd) && !is_switched_off();
-        let listeners = listens.then(|| Listeners::begin(directory)).transpose()?;
+        let listeners = listens.then(|| Listeners::open(directory)).transpose()?;
         Ok(Stewards {
             plan: Arc::new(plan.clone()),
             listeners,
             groups: Groups::default(),
         })
+    }
+
+    /// Begins to serve the program; the signals that `run` reads by descriptor are blocked by now.
+    pub(super) fn serve(&self) -> io::Result<()> {
+        self.listeners.as_ref().map_or(Ok(()), |all| all.serve())
     }
 
     /// Gives the variables of the program's environment.
@@ -144,7 +151,7 @@ impl Stewards {
             pid: image.pid,
             pidfd: pidfd.transpose()?,
             created_mono_ns: image.created_mono_ns,
-            baseline_bytes: image.inherited_bytes,
+            baseline_bytes: read_inherited_bytes(&FilePages(ledger)),
         };
         let chronicle = Arc::clone(&image.care.chronicle);
         let steward = Steward::appoint(

@@ -97,7 +97,7 @@ impl Steward {
             group,
             target,
             unanswered: None,
-            is_helper_awaited: true,
+            missed: None,
             is_anybody_asked: false,
             is_gone: false,
         };
@@ -136,7 +136,8 @@ struct Worker {
     target: Target,
     /// A request that the helper has not answered in time.
     unanswered: Option<u32>,
-    is_helper_awaited: bool,
+    /// No helper came to a process that had registered so many reclaimers.
+    missed: Option<u32>,
     /// In the present cycle, or the last one.
     is_anybody_asked: bool,
     /// The ledger cannot be used any more.
@@ -164,6 +165,11 @@ impl Worker {
     fn expect<T>(&mut self, result: io::Result<T>) -> Option<T> {
         self.is_gone |= result.is_err();
         result.ok()
+    }
+
+    fn exact_bytes(&self) -> Option<u64> {
+        let live_bytes = self.shared.words.exact_live_bytes()?;
+        Some(u64::try_from(live_bytes).unwrap_or(0))
     }
 
     fn note(&self, what: &str, note: &str) {
@@ -281,18 +287,19 @@ impl Worker {
     /// Gives the words once a helper is there; `None` without one.
     fn await_helper(&mut self) -> Option<layout::Pressure> {
         let until = Instant::now() + HELPER_STARTS;
-        let is_expected = self.plan.actions.iter().any(Action::is_inside);
         loop {
             let read = self.shared.words.read();
             let words = self.expect(read)?;
-            let waits = is_expected && self.is_helper_awaited && Instant::now() < until;
-            if words.helper == 0 && waits {
-                // It wakes nobody when it begins; this is once in a process's life.
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
+            let is_expected =
+                words.reclaimers > 0 || self.plan.actions.iter().any(Action::is_inside);
+            if words.helper != 0 || !is_expected || self.missed == Some(words.reclaimers) {
+                return (words.helper != 0).then_some(words);
             }
-            self.is_helper_awaited = false;
-            return (words.helper != 0).then_some(words);
+            if Instant::now() >= until {
+                self.missed = Some(words.reclaimers);
+            }
+            // It wakes nobody when it begins, and begins once in a process's life.
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -314,17 +321,39 @@ impl Worker {
             }
         };
         let claims = self.enter_answers(number, began);
-        if let Some(words) = words.filter(|words| words.reclaimers == 0 && words.actions == 0) {
-            // It is there for the eventfds of hl_pressure_fd.
-            let _ = words;
-            self.called(
-                DESCRIPTOR.to_owned(),
-                None,
-                began.elapsed(),
-                CallEnding::Returned,
-            );
+        if let Some(words) = &words {
+            self.note_idle(words);
+        }
+        // Without anything else to do it is there for the eventfds of hl_pressure_fd.
+        if words.is_some_and(|words| words.reclaimers == 0 && words.actions == 0) {
+            let name = DESCRIPTOR.to_owned();
+            self.called(name, None, began.elapsed(), CallEnding::Returned);
         }
         claims
+    }
+
+    /// Says what the operator asked for and this process has nothing for.
+    fn note_idle(&self, words: &layout::Pressure) {
+        let is_purge = words.request_level & layout::REQUEST_PURGE != 0;
+        let actions: &[(Action, u32)] = match is_purge {
+            true => &[(Action::Trim, layout::ACTION_TRIM)],
+            false => &[
+                (Action::Python, layout::ACTION_PYTHON),
+                (Action::Jvm, layout::ACTION_JVM),
+            ],
+        };
+        for (action, bit) in actions {
+            if words.actions & bit != 0 && words.acted & bit == 0 {
+                self.note(&action.name(), "found nothing to do it with");
+            }
+        }
+    }
+
+    /// Tells whether the helper may have something to do once live bytes have settled.
+    fn may_purge(&mut self) -> bool {
+        let read = self.shared.words.read();
+        self.expect(read)
+            .is_some_and(|words| words.reclaimers > 0 || words.actions & layout::ACTION_TRIM != 0)
     }
 
     fn enter_answers(&mut self, number: u32, began: Instant) -> Vec<Claim> {
@@ -338,7 +367,8 @@ impl Worker {
                 ),
             };
             // Collectors do not know what their work frees.
-            let says = !INSIDE.contains(&answer.name.as_str()) && ending == CallEnding::Returned;
+            let is_action = INSIDE.contains(&answer.name.as_str()) && answer.claimed_bytes == 0;
+            let says = !is_action && ending == CallEnding::Returned;
             if says {
                 claims.push(Claim {
                     reclaimer: claims.len() as u32,
@@ -394,12 +424,13 @@ impl Driver for Worker {
     }
 
     fn publish(&mut self, decision: &Decision) {
+        // First: who sees the level fall may end the process, and its clean-up is over.
+        if let Some(record) = &decision.finished {
+            self.shared.chronicle.end(record);
+        }
         if decision.level_before.is_some() {
             let set = self.shared.words.set_level(decision.level as u32);
             self.expect(set);
-        }
-        if let Some(record) = &decision.finished {
-            self.shared.chronicle.end(record);
         }
         for note in decision.notes.iter() {
             let name = match note {
@@ -413,7 +444,8 @@ impl Driver for Worker {
     fn reclaim(&mut self, cycle: &Cycle) -> Event {
         let disarmed = self.shared.words.arm(i64::MAX);
         self.expect(disarmed);
-        self.shared.chronicle.begin(cycle);
+        let exact_bytes = self.exact_bytes();
+        self.shared.chronicle.begin(cycle, exact_bytes);
         self.is_anybody_asked = false;
         // Whoever takes long begins at once; then all are waited for.
         let began = Instant::now();
@@ -439,8 +471,11 @@ impl Driver for Worker {
     }
 
     fn purge(&mut self, number: u64, level: Level) -> Event {
+        self.shared.chronicle.settled(self.exact_bytes());
         let began = Instant::now();
-        if let Some(request) = self.request(Part::Purge, level, 0) {
+        if self.may_purge()
+            && let Some(request) = self.request(Part::Purge, level, 0)
+        {
             self.hear_helper(request, began);
         }
         Event::Purged { number }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::analysis::seconds;
+use crate::analysis::{is_contradicted, seconds};
 use crate::recording::model::{Pressure, PressureEvent, ReclaimerCall};
 
 #[derive(Serialize)]
@@ -39,6 +39,7 @@ struct EventJson<'a> {
     claimed_bytes: Option<u64>,
     took_ms: f64,
     complete: bool,
+    contradicted: bool,
 }
 
 impl<'a> EventJson<'a> {
@@ -54,6 +55,7 @@ impl<'a> EventJson<'a> {
             claimed_bytes: event.claimed_bytes,
             took_ms: milliseconds(event.took_s),
             complete: event.is_complete,
+            contradicted: is_contradicted(event),
         }
     }
 }

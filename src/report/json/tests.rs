@@ -114,6 +114,29 @@ fn figures_are_exact() {
 }
 
 #[test]
+fn clean_ups_have_the_contracts_shape() {
+    let mut recording = fixture::recording();
+    recording.processes[0].pressure = fixture::cleanups();
+    let pressure = &parsed(&recording)["processes"][0]["pressure"];
+    let event = json!({
+        "t_s": 1.0, "trigger": "soft_limit", "level": "high", "before_bytes": 4_500_000,
+        "freed_bytes": 0, "settle_ms": 20.0,
+        "reclaimers": [
+            {"name": "frames", "claimed_bytes": 3_000_000, "took_ms": 1.0, "ending": "returned"},
+            {"name": "exec", "claimed_bytes": null, "took_ms": 5000.0, "ending": "late"},
+        ],
+        "claimed_bytes": 3_000_000, "took_ms": 25.0, "complete": true, "contradicted": true,
+    });
+    assert_eq!(pressure["events"][1], event);
+    assert_eq!(pressure["events"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&pressure["cycles"], &pressure["events_left_out"]),
+        (&json!(5), &json!(2))
+    );
+    assert_eq!(pressure["notes"], json!(["helper: slow", "ineffective"]));
+}
+
+#[test]
 fn outcomes_have_the_contracts_shape() {
     let outcomes = [
         (Outcome::ExitCode(3), json!({"exit_code": 3})),

@@ -1,5 +1,6 @@
 //! The report for people: tables and a picture.
 
+mod cleanups;
 mod ending;
 mod holders;
 mod overview;
@@ -50,6 +51,7 @@ pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write)
             page.header(),
             page.totals(),
             page.timeline(),
+            page.cleanups(TOP),
             page.libraries(TOP),
             page.sites(TOP),
             page.scopes(TOP),

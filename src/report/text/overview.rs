@@ -100,6 +100,7 @@ impl Page<'_> {
             let last = narrow.last().map_or(0, |reading| (series.2)(reading));
             text += &self.series(series, &readings, full, last);
         }
+        text += &self.cleanup_marks(span, width);
         let end = duration(span.duration_s);
         text + &self.faint(&format!("        0{end:>width$}", width = width - 1))
     }

@@ -42,6 +42,13 @@ fn a_narrow_report_looks_like_this() {
 }
 
 #[test]
+fn clean_ups_look_like_this() {
+    let mut recording = fixture::recording();
+    recording.processes[0].pressure = fixture::cleanups();
+    expect("cleanups", &rendered(&recording, None, 120));
+}
+
+#[test]
 fn a_tree_looks_like_this() {
     let mut recording = fixture::recording();
     let mut child = recording.processes[0].clone();
