@@ -66,6 +66,15 @@ pub(super) fn add_thread_names(pid: u32, names: &mut HashMap<u32, String>) {
     }
 }
 
+/// Tells whether any system call but four would end the process (strict seccomp).
+pub(super) fn is_strict(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut modes = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp:"));
+    modes.any(|mode| mode.trim() == "1")
+}
+
 /// Gives the process's children; all of its threads may have some.
 pub(super) fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))

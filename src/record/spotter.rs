@@ -164,7 +164,7 @@ struct SchedulerAttributes {
 
 /// Makes this thread run soon after it is woken, also on a busy machine (Linux
 /// 6.12 and later; before, the request changes nothing).
-fn ask_for_short_turns() {
+pub(super) fn ask_for_short_turns() {
     // SAFETY: asks for this thread's niceness, to leave it as it is.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     let attributes = SchedulerAttributes {

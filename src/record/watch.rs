@@ -276,14 +276,10 @@ impl<'a> Watch<'a> {
             return self.give_ended(image, outcome);
         }
         image.read(Instant::now(), mono_ns());
-        self.consider(&mut image);
-        self.insert(image);
-    }
-
-    fn consider(&mut self, image: &mut Image) {
         if let Some(stewards) = &mut self.run.stewards {
-            stewards.consider(image);
+            stewards.consider(&mut image);
         }
+        self.insert(image);
     }
 
     fn insert(&mut self, image: Image) {

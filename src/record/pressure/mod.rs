@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::image::Image;
+use super::proc;
 use crate::ledger::books::read_inherited_bytes;
 use crate::ledger::pages::FilePages;
 use crate::ledger::pressure_words::peek;
@@ -145,6 +146,10 @@ impl Stewards {
         let Some(ledger) = image.ledger() else {
             return Ok(());
         };
+        // A thread of it that crosses wakes us, by a system call.
+        if image.pidfd.is_some() && proc::is_strict(image.pid) {
+            return Err(io::Error::other("it runs under strict seccomp"));
+        }
         let pidfd = image.pidfd.as_ref().map(|pidfd| pidfd.try_clone());
         let group = self.groups.of(image.pidfd.as_ref().map(|_| image.pid));
         let target = Target {
