@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
@@ -134,16 +135,15 @@ type settings struct {
 }
 
 type namedReclaimer struct {
-	name     string
-	priority Priority
-	reclaim  func(Request) int64
+	name    string
+	reclaim func(Request) int64
 }
 
 // Reclaimer adds a function that frees before Go's collector runs, for instance
 // by dropping what a cache holds. See [Register] for what it must keep to.
 func Reclaimer(name string, reclaim func(Request) int64) Option {
 	return func(settings *settings) {
-		settings.reclaimers = append(settings.reclaimers, namedReclaimer{name, Cache, reclaim})
+		settings.reclaimers = append(settings.reclaimers, namedReclaimer{name, reclaim})
 	}
 }
 
@@ -163,11 +163,14 @@ func WithoutGC() Option {
 type Pressure struct {
 	registrations []*Registration
 	levels        *levelWatch
+	collects      bool
+	once          sync.Once
 }
 
 // Start has clean-ups answered until [Pressure.Stop]: by the functions of
 // [Reclaimer] first, then by [runtime.GC], which the ledger's reports show
-// under the name "go". It is enough to call it once, at the start of main.
+// under the name "go". Once at the start of main is enough; packages may call
+// it besides, and Go collects once in a clean-up all the same.
 //
 // It returns [ErrNoLedger], and has done nothing, where no ledger is kept; the
 // *Pressure is then nil, which Stop accepts.
@@ -176,27 +179,36 @@ func Start(options ...Option) (*Pressure, error) {
 	for _, option := range options {
 		option(&settings)
 	}
-	if !settings.withoutGC {
-		settings.reclaimers = append(settings.reclaimers, namedReclaimer{"go", Host, collect})
-	}
 	pressure := new(Pressure)
+	if err := pressure.begin(&settings); err != nil {
+		pressure.Stop()
+		return nil, err
+	}
+	return pressure, nil
+}
+
+func (pressure *Pressure) begin(settings *settings) error {
 	for _, reclaimer := range settings.reclaimers {
-		registration, err := Register(reclaimer.name, reclaimer.priority, reclaimer.reclaim)
+		registration, err := Register(reclaimer.name, Cache, reclaimer.reclaim)
 		if err != nil {
-			pressure.Stop()
-			return nil, err
+			return err
 		}
 		pressure.registrations = append(pressure.registrations, registration)
 	}
 	if settings.onLevel != nil {
 		levels, err := watchLevels(settings.onLevel)
 		if err != nil {
-			pressure.Stop()
-			return nil, err
+			return err
 		}
 		pressure.levels = levels
 	}
-	return pressure, nil
+	if !settings.withoutGC {
+		if err := collector.begin(); err != nil {
+			return err
+		}
+		pressure.collects = true
+	}
+	return nil
 }
 
 // Stop ends what Start began. No function is called any more, but one that is
@@ -206,11 +218,48 @@ func (pressure *Pressure) Stop() {
 	if pressure == nil {
 		return
 	}
-	for _, registration := range pressure.registrations {
-		registration.Unregister()
+	pressure.once.Do(func() {
+		for _, registration := range pressure.registrations {
+			registration.Unregister()
+		}
+		if pressure.levels != nil {
+			pressure.levels.stop()
+		}
+		if pressure.collects {
+			collector.end()
+		}
+	})
+}
+
+// Go's collector is registered as long as anybody who called Start wants it.
+var collector sharedCollector
+
+type sharedCollector struct {
+	lock         sync.Mutex
+	users        int
+	registration *Registration
+}
+
+func (collector *sharedCollector) begin() error {
+	collector.lock.Lock()
+	defer collector.lock.Unlock()
+	if collector.users == 0 {
+		registration, err := Register("go", Host, collect)
+		if err != nil {
+			return err
+		}
+		collector.registration = registration
 	}
-	if pressure.levels != nil {
-		pressure.levels.stop()
+	collector.users++
+	return nil
+}
+
+func (collector *sharedCollector) end() {
+	collector.lock.Lock()
+	defer collector.lock.Unlock()
+	collector.users--
+	if collector.users == 0 {
+		collector.registration.Unregister()
 	}
 }
 

@@ -37,8 +37,11 @@ type Registration struct {
 // not returned at its deadline is left alone until it has. A panic is not
 // caught.
 //
-// It returns [ErrNoLedger] where no ledger is kept.
+// It returns [ErrNoLedger] where no ledger is kept, and panics if reclaim is nil.
 func Register(name string, priority Priority, reclaim func(Request) int64) (*Registration, error) {
+	if reclaim == nil {
+		panic("heapledger: Register of a nil function")
+	}
 	var books Books
 	if !snapshot(&books) {
 		return nil, ErrNoLedger

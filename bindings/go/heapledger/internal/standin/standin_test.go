@@ -82,6 +82,16 @@ func TestWithoutGCTheCollectorIsLeftAlone(t *testing.T) {
 	expect(t, standin.Cleanup(1, 0, 0), standin.Claim{Name: "frames", Bytes: 1})
 }
 
+func TestGoCollectsOnceHoweverManyStart(t *testing.T) {
+	first, second := start(t), start(t)
+	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "go"})
+	first.Stop()
+	first.Stop()
+	expect(t, standin.Cleanup(2, 0, patience), standin.Claim{Name: "go"})
+	second.Stop()
+	expect(t, standin.Cleanup(3, 0, patience))
+}
+
 func TestARequestSaysWhatIsAsked(t *testing.T) {
 	requests := make(chan heapledger.Request, 1)
 	start(t, heapledger.WithoutGC(), heapledger.Reclaimer("frames", func(request heapledger.Request) int64 {
@@ -129,7 +139,9 @@ func TestAFunctionMayUnregisterItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What waits for the function is let go first, and then the ledger told.
 	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "once"})
+	becomes(t, 0, standin.Registered)
 	expect(t, standin.Cleanup(2, 0, patience))
 }
 
@@ -146,9 +158,10 @@ func TestStopDoesNotWaitForAFunction(t *testing.T) {
 	await(t, begun)
 	pressure.Stop()
 	pressure.Stop()
-	expect(t, <-claims, standin.Claim{Name: "long"})
+	said := <-claims
 	close(goOn)
 	await(t, ended)
+	expect(t, said, standin.Claim{Name: "long"})
 }
 
 func TestAFunctionThatEndsItsGoroutineIsNotCalledAgain(t *testing.T) {
