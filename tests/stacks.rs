@@ -163,6 +163,40 @@ fn cpp_frames_have_names_and_lines_from_a_debug_file_apart() {
 }
 
 #[test]
+fn cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id() {
+    let test = "cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id";
+    needs!(test, has_tool("objcopy") && has_tool("strip"), "binutils");
+    let directory = workspace("cpp_build_id");
+    let program = program("inlined.cpp").called("by_id").build(&directory);
+    let plain = record(&directory, "plain", &program);
+    let json = Report::read(&plain).unwrap().json;
+    let libraries = rows(&json["processes"][0]["libraries"]);
+    let build_id = libraries[0]["build_id"].as_str();
+    needs!(test, build_id.is_some(), "a linker that writes build-ids");
+    // Where debuginfod's clients leave what they have fetched.
+    let cache = directory.join("cache");
+    let place = cache.join(build_id.unwrap());
+    fs::create_dir_all(&place).unwrap();
+    tool(
+        "objcopy",
+        &["--only-keep-debug"],
+        &[&program, &place.join("debuginfo")],
+    );
+    tool("strip", &["--strip-all"], &[&program]);
+    let recording = directory.join("by_id.hlr");
+    let output = run(heapledger()
+        .env("DEBUGINFOD_CACHE_PATH", &cache)
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(&program));
+    assert_eq!(output.code(), 0, "{output:?}");
+    let (decode, copy) = names_and_lines();
+    assert_eq!(frames_of(&recording, 10), decode);
+    assert_eq!(frames_of(&recording, 5), copy);
+}
+
+#[test]
 fn a_debug_file_of_another_build_costs_lines_and_no_names() {
     let test = "a_debug_file_of_another_build_costs_lines_and_no_names";
     needs!(test, has_tool("objcopy") && has_tool("strip"), "binutils");
