@@ -18,6 +18,7 @@ const NOT_PROGRAMS: [(&str, &str); 13] = [
         "run with sanitizers, not under the preload",
     ),
     ("killed_library.c", "library of killed.c"),
+    ("mixed_stacks.c", "part of mixed_stacks.rs"),
     ("origin_plugin_library.c", "plugin of origin_plugin.c"),
     (
         "pressure_threads.c",

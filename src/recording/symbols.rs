@@ -183,16 +183,34 @@ fn name_from(
     }
 }
 
-/// Gives the file in which distributions keep what they stripped off.
+/// Gives the file in which what was stripped off is kept apart: where distributions
+/// install it, or where debuginfod's clients have left it. Nothing is fetched.
 fn file_apart(build_id: &[u8]) -> Option<PathBuf> {
     let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let (directory, name) = digits
         .split_at_checked(2)
         .filter(|(_, rest)| !rest.is_empty())?;
-    let path = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
-    let cache = ReadCache::new(open_regular(Path::new(&path))?);
+    let installed = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
+    let fetched = debuginfod_cache().map(|cache| cache.join(&digits).join("debuginfo"));
+    let mut candidates = std::iter::once(PathBuf::from(installed)).chain(fetched);
+    candidates.find(|path| has_build_id(path, build_id).is_some())
+}
+
+fn has_build_id(path: &Path, build_id: &[u8]) -> Option<()> {
+    let cache = ReadCache::new(open_regular(path)?);
     let elf = object::File::parse(&cache).ok()?;
-    (elf.build_id().ok()? == Some(build_id)).then(|| path.into())
+    (elf.build_id().ok()? == Some(build_id)).then_some(())
+}
+
+/// Gives the directory that debuginfod's clients share.
+fn debuginfod_cache() -> Option<PathBuf> {
+    let set = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    set("DEBUGINFOD_CACHE_PATH")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("debuginfod_client")))
+        .or_else(|| Some(set("HOME")?.join(".cache/debuginfod_client")))
 }
 
 fn name_sites(

@@ -17,6 +17,8 @@ pub mod pprof;
 pub mod style;
 pub(crate) mod summary;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub(crate) mod units;
 

@@ -186,7 +186,7 @@ impl<'a, W: Write> Profile<'a, W> {
             mapping.clear();
             mapping.number(1, id);
             mapping.number(2, range.start);
-            mapping.number(3, range.start + range.length);
+            mapping.number(3, range.start.saturating_add(range.length));
             let path = library.path.unwrap_or(library.name);
             mapping.number(5, self.strings.of(path));
             if let Some(build_id) = &library.build_id {
@@ -366,7 +366,7 @@ impl Mappings {
                 start,
                 length,
             });
-            start = start.saturating_add(length + PAGE_BYTES);
+            start = start.saturating_add(length).saturating_add(PAGE_BYTES);
         }
         mappings
     }
@@ -375,7 +375,7 @@ impl Mappings {
     fn place(&self, stacks: &Stacks, location: LocationId) -> Option<(u64, u64)> {
         let (library, offset) = library_of(stacks, location)?;
         let (id, start) = *self.by_library.get(&library)?;
-        Some((id, start + offset))
+        Some((id, start.saturating_add(offset)))
     }
 }
 
