@@ -2,8 +2,8 @@
 
 To Python each frame is one small object. Frames of a group know each other, so
 no reference count falls to zero by itself: their pixels are freed when the
-cyclic collector finds the group. It comes after so many objects (700 before
-Python 3.12 or so, 2,000 in later versions), whatever they hold.
+cyclic collector finds the group. It comes after so many new objects (700 in
+Python 3.11, see gc.get_threshold), whatever they hold.
 
     python3 frames.py                                                              2 GB and more
     heapledger run --soft-limit 256MiB --on-pressure python -- python3 frames.py   about what was asked for
