@@ -292,7 +292,8 @@ fn python_collects_what_only_c_knows_is_large() {
     let mut all = report.processes().into_iter().flat_map(events);
     let event = all.next().expect("a clean-up");
     assert_eq!(calls(event), [("python", "returned")]);
-    assert!(number(&event["freed_bytes"]) >= 64 * MIB, "{event}");
+    // Eight frames; meanwhile it may have made one more.
+    assert!(number(&event["freed_bytes"]) >= 7 * 8 * MIB, "{event}");
     assert!(report.root()["peak"]["live_bytes"].as_u64().unwrap() < 800 * MIB);
 }
 
