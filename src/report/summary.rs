@@ -354,6 +354,7 @@ heapledger report 'a b.hlr' (1.5 KiB)
             .unwrap();
         let expected = "
   5 clean-ups freed 8.6 MiB (the last 3: 1 asked, 1 growth, 1 soft_limit)
+    2 requests for 2.9 MiB refused past the hard limit
     reclaimers say more than came free in 1 clean-up
     the thread in the target did not answer in time
     clean-ups free next to nothing again and again
