@@ -235,6 +235,33 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_those_of_the_request_and_may_be_under_way() {
+        let ledger = Ledger::new(|_| ());
+        let answers = offset_of!(Header, pressure) + offset_of!(layout::Pressure, answers);
+        let mut words = ledger.words.borrow_mut();
+        words[answers / 8] |= u64::from(PAGE) << (answers % 8 * 8);
+        let page = layout::PAGE_BYTES / 8;
+        words[page] = 7 | 2 << 32; // request 7, two calls
+        words[page + 2] = 300; // of the first: claimed
+        words[page + 3] = 40 | u64::from(layout::ENDING_RETURNED) << 32;
+        words[page + 4] = u64::from_le_bytes(*b"frames\0\0");
+        words[page + 9] = u64::from_le_bytes(*b"python\0\0");
+        drop(words);
+        let call = |name: &str, claimed_bytes, took_us, ending| NotedCall {
+            name: name.to_owned(),
+            claimed_bytes,
+            took_us,
+            ending,
+        };
+        let expected = [
+            call("frames", 300, 40, layout::ENDING_RETURNED),
+            call("python", 0, 0, layout::ENDING_NONE),
+        ];
+        assert_eq!(read_answers(&ledger, 7), expected);
+        assert_eq!(read_answers(&ledger, 8), []);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_left_out() {
         let ledger = Ledger::new(|_| ());
         ledger.note(1, |cleanup| cleanup.trigger = 0);
@@ -257,6 +284,9 @@ mod tests {
             let mut all = ledger.words.borrow_mut();
             all[HISTORY / 8] = u64::from(history) << (HISTORY % 8 * 8);
             drop(all);
+            let answers = offset_of!(Header, pressure) + offset_of!(layout::Pressure, answers);
+            ledger.words.borrow_mut()[answers / 8] |= u64::from(PAGE) << (answers % 8 * 8);
+            prop_assert!(read_answers(&ledger, seen as u32).len() <= layout::ANSWERS);
             let found = read_cleanups(&ledger, seen);
             prop_assert!(found.len() <= CLEANUPS);
             prop_assert!(found.iter().all(|cleanup| cleanup.number > seen && cleanup.calls.len() <= 4));
