@@ -71,11 +71,11 @@ fn what_goes_past_a_hard_limit_is_refused_and_counted() {
         .build(&directory);
     let recording = directory.join("recording.hlr");
     let output = run(heapledger()
-        .args(["run", "-o"])
+        .args(["run", "--refuse-past-hard-limit", "--hard-limit", &limit])
+        .arg("-o")
         .arg(&recording)
         .arg("--")
-        .arg(program)
-        .env("HEAPLEDGER_REFUSE_PAST", limit));
+        .arg(program));
     assert_eq!((output.code(), output.text.as_str()), (0, "refused\n"));
     let report = Report::read(&recording).expect("a report");
     let mut told: Vec<_> = report

@@ -529,6 +529,10 @@ fn mistakes_are_named_before_anything_runs() {
             "heapledger: a limit of 0 leaves no room for any program",
         ),
         (
+            &["--soft-limit", "1G", "--refuse-past-hard-limit"],
+            "heapledger: --refuse-past-hard-limit needs a --hard-limit",
+        ),
+        (
             &["--on-pressure", "trim", "--on-pressure", "trim"],
             "heapledger: --on-pressure: trim is given twice",
         ),

@@ -72,6 +72,9 @@ pub(super) struct Arguments {
     /// The same; besides, a program that asks for memory through heapledger is refused past it
     #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING)]
     hard_limit: Option<Size>,
+    /// C's requests of 64 KiB and more fail (ENOMEM) past the hard limit; each is counted
+    #[arg(long, help_heading = PRESSURE_HEADING)]
+    refuse_past_hard_limit: bool,
     /// Clean up when live bytes have grown by this part; 1 unless there is a limit
     #[arg(long, value_name = "RATIO", value_parser = ratio, allow_negative_numbers = true, help_heading = PRESSURE_HEADING)]
     growth: Option<f64>,
@@ -104,6 +107,9 @@ impl Arguments {
         {
             return Err("--soft-limit is above --hard-limit; the soft one comes first".to_owned());
         }
+        if self.refuse_past_hard_limit && hard_bytes.is_none() {
+            return Err("--refuse-past-hard-limit needs a --hard-limit".to_owned());
+        }
         let lists = std::mem::take(&mut self.on_pressure);
         let is_asked = soft_bytes.is_some()
             || hard_bytes.is_some()
@@ -113,6 +119,7 @@ impl Arguments {
         Ok(is_asked.then_some(Plan {
             soft_bytes,
             hard_bytes,
+            refuses: self.refuse_past_hard_limit,
             growth: self.growth,
             actions,
         }))

@@ -46,6 +46,8 @@ const OWN_DRIVER: &str = "own_driver";
 pub(crate) struct Plan {
     pub soft_bytes: Option<u64>,
     pub hard_bytes: Option<u64>,
+    /// C's large requests fail past the hard limit.
+    pub refuses: bool,
     /// As it was given.
     pub growth: Option<f64>,
     pub actions: Vec<Action>,
@@ -107,6 +109,10 @@ impl Stewards {
         let limits = [
             ("HEAPLEDGER_SOFT_LIMIT", plan.soft_bytes.map(bytes)),
             ("HEAPLEDGER_HARD_LIMIT", plan.hard_bytes.map(bytes)),
+            (
+                "HEAPLEDGER_REFUSE_PAST",
+                plan.hard_bytes.filter(|_| plan.refuses).map(bytes),
+            ),
             (
                 "HEAPLEDGER_GROWTH",
                 plan.growth.map(|ratio| ratio.to_string().into()),
