@@ -123,7 +123,7 @@ fn sites<'a>(reports: [&'a Report<'a>; 2], measure: Measure) -> Vec<Change<SiteN
             changes.add(which, name, figures_of(&row.counts, row.at_peak));
         }
     }
-    changes.sorted(measure)
+    sorted(changes.rows, measure)
 }
 
 fn symbol<'a>(
@@ -157,55 +157,83 @@ fn unchanged_libraries<'a>([old, new]: [&'a Report<'a>; 2]) -> Unchanged<'a> {
 
 fn stacks<'a>(pair: [&'a Stacks<'a>; 2], measure: Measure) -> Vec<Change<StackName<'a>>> {
     let unchanged = unchanged_libraries(pair.map(|stacks| stacks.report));
+    let mut labels = Labels::default();
     let mut changes = Changes::default();
     for (which, stacks) in pair.into_iter().enumerate() {
         let catalog = &stacks.report.catalog;
-        let labels = labels(stacks, &unchanged);
+        let of_locations = labels.of_locations(stacks, &unchanged);
         for process in 0..stacks.report.processes.len() {
             let rows = stacks.of(process);
             for row in &rows.rows {
-                let frames = rows
-                    .path(row)
-                    .iter()
-                    .flat_map(|&location| &labels[location as usize]);
-                let name = StackName {
-                    frames: frames.copied().collect(),
-                    side: row.side,
-                    scope: row.scope.map(|scope| catalog.scope(scope)),
-                };
-                changes.add(which, name, row.figures);
+                let path = rows.path(row).iter();
+                let frames = path.flat_map(|&location| &of_locations[location as usize]);
+                let frames: Vec<u32> = frames.copied().collect();
+                let scope = row.scope.map(|scope| catalog.scope(scope));
+                changes.add(which, (frames, row.side, scope), row.figures);
             }
         }
     }
-    changes.sorted(measure)
+    let named = |change: Change<(Vec<u32>, Side, Option<&'a str>)>| {
+        let (frames, side, scope) = change.name;
+        let frames = frames.into_iter().map(|id| labels.all[id as usize]);
+        let frames = frames.collect();
+        Change {
+            name: StackName {
+                frames,
+                side,
+                scope,
+            },
+            figures: change.figures,
+        }
+    };
+    let changes = changes.rows.into_iter().map(named).collect();
+    sorted(changes, measure)
 }
 
-/// Gives the names of each location's frames, the innermost first.
-fn labels<'a>(stacks: &'a Stacks<'a>, unchanged: &Unchanged) -> Vec<Vec<Label<'a>>> {
-    let catalog = &stacks.report.catalog;
-    let locations = 0..stacks.locations.len() as u32;
-    locations
-        .map(|location| {
-            let site = stacks.locations[location as usize].site;
-            let place = site.map(|site| catalog.place(site));
-            let has_name = place.is_none_or(|place| symbol(catalog, place, unchanged).is_some());
-            let frames = stacks.frames_of(location).iter().rev();
-            frames
-                .map(|frame| {
-                    let function = stacks.function_of(frame);
-                    Label {
-                        name: match has_name || frame.is_inlined {
-                            true => &function.name,
-                            false => "(no symbol)",
-                        },
-                        library: function
-                            .library
-                            .map(|library| catalog.library(library).name),
-                    }
-                })
-                .collect()
+/// The labels of both reports, each once.
+#[derive(Default)]
+struct Labels<'a> {
+    all: Vec<Label<'a>>,
+    index: HashMap<Label<'a>, u32>,
+}
+
+impl<'a> Labels<'a> {
+    /// Gives the names of each location's frames, the innermost first.
+    fn of_locations(&mut self, stacks: &'a Stacks<'a>, unchanged: &Unchanged) -> Vec<Vec<u32>> {
+        let catalog = &stacks.report.catalog;
+        let locations = 0..stacks.locations.len() as u32;
+        locations
+            .map(|location| {
+                let site = stacks.locations[location as usize].site;
+                let place = site.map(|site| catalog.place(site));
+                let has_name =
+                    place.is_none_or(|place| symbol(catalog, place, unchanged).is_some());
+                let frames = stacks.frames_of(location).iter().rev();
+                frames
+                    .map(|frame| {
+                        let function = stacks.function_of(frame);
+                        self.id(Label {
+                            name: match has_name || frame.is_inlined {
+                                true => &function.name,
+                                false => "(no symbol)",
+                            },
+                            library: function
+                                .library
+                                .map(|library| catalog.library(library).name),
+                        })
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn id(&mut self, label: Label<'a>) -> u32 {
+        let next = self.all.len() as u32;
+        *self.index.entry(label).or_insert_with(|| {
+            self.all.push(label);
+            next
         })
-        .collect()
+    }
 }
 
 /// Figures by name, in the order in which names came.
@@ -223,7 +251,7 @@ impl<N> Default for Changes<N> {
     }
 }
 
-impl<N: Clone + Eq + Hash + Ord> Changes<N> {
+impl<N: Clone + Eq + Hash> Changes<N> {
     fn add(&mut self, which: usize, name: N, figures: StackFigures) {
         let next = self.rows.len();
         let at = *self.index.entry(name).or_insert_with_key(|name| {
@@ -235,14 +263,15 @@ impl<N: Clone + Eq + Hash + Ord> Changes<N> {
         });
         self.rows[at].figures[which] += figures;
     }
+}
 
-    fn sorted(mut self, measure: Measure) -> Vec<Change<N>> {
-        self.rows.sort_by(|a, b| {
-            let growth = b.growth(measure).cmp(&a.growth(measure));
-            growth.then_with(|| a.name.cmp(&b.name))
-        });
-        self.rows
-    }
+/// Puts what has grown most first; equal growth in the order of names.
+fn sorted<N: Ord>(mut rows: Vec<Change<N>>, measure: Measure) -> Vec<Change<N>> {
+    rows.sort_by(|a, b| {
+        let growth = b.growth(measure).cmp(&a.growth(measure));
+        growth.then_with(|| a.name.cmp(&b.name))
+    });
+    rows
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::analysis::Report;
 use crate::analysis::catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
 
-/// Names a location: its place in [`Stacks::locations`].
+/// Names a location: its place in [`Stacks::locations`](super::Stacks::locations).
 pub type LocationId = u32;
 
 /// A function, or what stands in for one.
@@ -22,7 +22,7 @@ pub struct Function<'a> {
 /// A function at one place within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Place in [`Stacks::functions`].
+    /// Place in [`Stacks::functions`](super::Stacks::functions).
     pub function: u32,
     /// Source file.
     pub file: Option<&'a str>,
@@ -37,7 +37,7 @@ pub struct Frame<'a> {
 pub struct Location {
     /// The call site; `None` where stacks are put together by library, and for roots.
     pub site: Option<SiteId>,
-    /// Its frames in [`Stacks::frames`], the outermost first.
+    /// Its frames in [`Stacks::frames`](super::Stacks::frames), the outermost first.
     pub frames: Range<u32>,
 }
 

@@ -70,20 +70,26 @@ impl StackNames {
         let thread = row
             .thread
             .and_then(|index| process.threads.get(index as usize));
-        append_figure(out, b",\"tid\":", &thread.map(|thread| thread.tid));
-        append_figure(out, b",\"thread\":", &thread.map(|thread| &thread.name));
+        match thread {
+            Some(thread) => {
+                append_figure(out, b",\"tid\":", thread.tid);
+                out.extend_from_slice(b",\"thread\":");
+                append(out, &thread.name);
+            }
+            None => out.extend_from_slice(b",\"tid\":null,\"thread\":null"),
+        }
         let figures = &row.figures;
-        append_figure(out, b",\"live_bytes\":", &figures.live_bytes);
-        append_figure(out, b",\"live_blocks\":", &figures.live_blocks);
-        append_figure(out, b",\"allocated_bytes\":", &figures.allocated_bytes);
-        append_figure(out, b",\"allocated_blocks\":", &figures.allocated_blocks);
-        append_figure(out, b",\"samples\":", &figures.samples);
-        append_figure(out, b",\"at_peak_bytes\":", &figures.at_peak.0);
-        append_figure(out, b",\"at_peak_blocks\":", &figures.at_peak.1);
+        append_figure(out, b",\"live_bytes\":", figures.live_bytes);
+        append_figure(out, b",\"live_blocks\":", figures.live_blocks);
+        append_figure(out, b",\"allocated_bytes\":", figures.allocated_bytes);
+        append_figure(out, b",\"allocated_blocks\":", figures.allocated_blocks);
+        append_figure(out, b",\"samples\":", figures.samples);
+        append_figure(out, b",\"at_peak_bytes\":", figures.at_peak.0);
+        append_figure(out, b",\"at_peak_blocks\":", figures.at_peak.1);
         // The other modes do not know: no key, and not 0.
         if process.mode == Mode::Full {
-            append_figure(out, b",\"temporary_bytes\":", &figures.temporary.0);
-            append_figure(out, b",\"temporary_blocks\":", &figures.temporary.1);
+            append_figure(out, b",\"temporary_bytes\":", figures.temporary.0);
+            append_figure(out, b",\"temporary_blocks\":", figures.temporary.1);
         }
         out.push(b'}');
     }
