@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 
 /// What lies in tests/programs without being a program that `run` is held to.
-const NOT_PROGRAMS: [(&str, &str); 11] = [
+const NOT_PROGRAMS: [(&str, &str); 16] = [
     ("combinations_library.c", "library of combinations.rs"),
     ("deepbind_plugin.c", "plugin of deepbind.c"),
     ("initfirst_library.c", "library of initfirst.c"),
@@ -27,6 +27,17 @@ const NOT_PROGRAMS: [(&str, &str); 11] = [
     ("signal_safe_allocator.c", "an allocator to run over"),
     ("small_child.c", "child of untracked_children.c"),
     ("startup_ifunc_library.c", "library of startup_ifunc.c"),
+    (
+        "unwind_checker_library.c",
+        "holds the unwinder to libgcc's, by itself",
+    ),
+    (
+        "unwind_exceptions.cpp",
+        "run under unwind_checker_library.c",
+    ),
+    ("unwind_joining_plugin.c", "plugin of unwind_shapes.c"),
+    ("unwind_plugin.c", "plugin of unwind_shapes.c"),
+    ("unwind_shapes.c", "run under unwind_checker_library.c"),
 ];
 
 // ---- the plan ----
