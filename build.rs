@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 14] = [
+const CORE: [&str; 21] = [
     "arena.c",
     "api.c",
     "book.c",
@@ -22,7 +22,14 @@ const CORE: [&str; 14] = [
     "pages.c",
     "pressure.c",
     "reclaim.c",
+    "sample.c",
     "slots.c",
+    "unwind.c",
+    "unwind_cfi.c",
+    "unwind_full.c",
+    "unwind_modules.c",
+    "unwind_stack.c",
+    "unwind_tables.c",
     "watchers.c",
 ];
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 
 /// What lies in tests/programs without being a program that `run` is held to.
-const NOT_PROGRAMS: [(&str, &str); 16] = [
+const NOT_PROGRAMS: [(&str, &str); 17] = [
     ("combinations_library.c", "library of combinations.rs"),
     ("deepbind_plugin.c", "plugin of deepbind.c"),
     ("initfirst_library.c", "library of initfirst.c"),
@@ -22,6 +22,10 @@ const NOT_PROGRAMS: [(&str, &str); 16] = [
     (
         "pressure_threads.c",
         "built with the core and the thread sanitizer",
+    ),
+    (
+        "sampled.c",
+        "run under the preload by the tests of ledger::samples",
     ),
     ("second_preload.c", "a second interposer"),
     ("signal_safe_allocator.c", "an allocator to run over"),

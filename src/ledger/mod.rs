@@ -14,3 +14,5 @@ pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
 #[allow(dead_code, reason = "the recorder's driver uses it")]
 pub(crate) mod pressure_words;
+#[allow(dead_code, reason = "the recorder does not know mode sample yet")]
+pub(crate) mod samples;
