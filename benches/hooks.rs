@@ -55,6 +55,7 @@ fn main() {
         Variant::bare(),
         Variant::preloaded("forwarding", build("forwarding", "forwarding.so")),
         Variant::ledger("heapledger", preload_library(), &ledgers),
+        Variant::sampled("sample", preload_library(), &ledgers),
     ];
     if let Some(other) = option("--library") {
         variants.push(Variant::ledger("other", other, &ledgers));

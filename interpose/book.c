@@ -74,7 +74,8 @@ static void follow(hl_watch *watch, uint32_t side, int64_t bytes)
 
 /* ---- a thread's slot ---- */
 
-static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint64_t requested, bool is_realloc)
+/* True when the side's sample is due. */
+static bool book_record(hl_private *own, hl_record *record, uint64_t bytes, uint64_t requested, bool is_realloc)
 {
     hl_slot *slot = own->slot;
     uint32_t side = HL_KEY_SIDE(record->key);
@@ -89,8 +90,7 @@ static void book_record(hl_private *own, hl_record *record, uint64_t bytes, uint
         hl_longest_set(own, side, requested);
     if (HL_UNLIKELY(own->watch.on))
         follow(&own->watch, side, (int64_t)bytes);
-    if (hl_spend(&slot->hot.allocated[side], bytes))
-        hl_quantum(slot);
+    return hl_spend(&slot->hot.allocated[side], bytes) && hl_quantum(slot) & 1u << side;
 }
 
 static void unbook_record(hl_private *own, hl_record *record, uint64_t bytes, uint32_t side)
@@ -118,8 +118,9 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     uint32_t tag = HL_TAG(side, own ? own->scope : 0);
     hl_record *record = own ? hl_record_find(own, call_site, tag) : NULL;
     uint32_t owner;
+    bool due = false;
     if (record) {
-        book_record(own, record, bytes, requested, is_realloc);
+        due = book_record(own, record, bytes, requested, is_realloc);
         owner = record->owner;
     } else {
         owner = book_shared(bytes, requested, hl_owner_intern(call_site, tag, HL_OWNER_SITE), tag, is_realloc);
@@ -127,6 +128,8 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     if (HL_UNLIKELY(owner < HL_FIRST_OWNER))
         __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
     hl_entry_set(hl_far_place(map, block), map->shift, owner);
+    if (HL_UNLIKELY(due))
+        hl_sample(map, block, bytes, call_site, side);
 }
 
 void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)
@@ -139,9 +142,9 @@ void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)
         unbook_shared(owner, bytes, side);
 }
 
-void hl_quantum_here(void)
+uint32_t hl_quantum_here(void)
 {
-    hl_quantum(hl_me.slot ? hl_me.slot : hl.shared);
+    return hl_quantum(hl_me.slot ? hl_me.slot : hl.shared);
 }
 
 void hl_unbook_fully(uint32_t owner, uint64_t bytes, uint32_t side)
@@ -248,13 +251,13 @@ static void capture_peak(uint32_t my_page)
 }
 
 /*
- * Moves what a quantum counted into the flow. Whoever interrupts between the
+ * Moves what a quantum counted into the flow, and makes room for the next. Whoever interrupts between the
  * two additions sees both sums wrong by as much, and what it moves itself is
  * moved on both sides too. Atomic for the shared slot alone.
  */
-static void settle(int64_t *counted, uint64_t *flow, bool shared)
+static void settle(int64_t *counted, uint64_t *flow, int64_t room, bool shared)
 {
-    int64_t more = __atomic_load_n(counted, __ATOMIC_RELAXED) + HL_QUANTUM;
+    int64_t more = __atomic_load_n(counted, __ATOMIC_RELAXED) + room;
     if (shared) {
         __atomic_fetch_add(flow, (uint64_t)more, __ATOMIC_RELAXED);
         __atomic_fetch_sub(counted, more, __ATOMIC_RELAXED);
@@ -264,13 +267,27 @@ static void settle(int64_t *counted, uint64_t *flow, bool shared)
     }
 }
 
-void hl_quantum(hl_slot *slot)
+/* The samples of the slot's thread, if that is this one and has any. */
+static hl_sampling *sampling_of(const hl_slot *slot)
+{
+    hl_private *own = hl_me.own;
+    return own && own->slot == slot && own->sampling.walker ? &own->sampling : NULL;
+}
+
+uint32_t hl_quantum(hl_slot *slot)
 {
     hl_header *header = hl.header;
+    hl_sampling *sampling = sampling_of(slot);
+    uint32_t due = 0;
     int64_t all = 0;
     for (uint32_t side = 0; side < HL_SIDES; side++) {
-        settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes, slot == hl.shared);
-        settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes, slot == hl.shared);
+        int64_t room = HL_QUANTUM;
+        if (sampling) {
+            due |= (uint32_t)hl_sample_due(sampling, side, slot->hot.allocated[side]) << side;
+            room = sampling->piece_bytes[side];
+        }
+        settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes, room, slot == hl.shared);
+        settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes, HL_QUANTUM, slot == hl.shared);
         int64_t told = __atomic_load_n(&slot->published[side], __ATOMIC_RELAXED);
         hl_flow flow = hl_slot_flow(slot, side);
         int64_t now = (int64_t)(flow.allocated_bytes - flow.freed_bytes);
@@ -288,11 +305,12 @@ void hl_quantum(hl_slot *slot)
     raise(&hl.window_peak[HL_SIDES], all);
     hl_pressure_check(all);
     if (!raise(&header->peak[HL_SIDES], all))
-        return;
+        return due;
     header->peak_mono_ns = mono_ns();
     int64_t captured = header->peak_capture ? header->captured_live[header->peak_capture - 1] : 0;
     if (all > captured + captured / 8)
         capture_peak(slot == hl.shared ? header->first_slot : hl_me.own ? hl_me.own->slot_page : 1);
+    return due;
 }
 
 void hl_window_begin(void)

@@ -5,6 +5,7 @@
  *   pages.c   the mapping: creating it, committing pages, texts
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
+ *   sample.c  which allocations are sampled, their stacks, what these hold
  *   slots.c   a thread's slot: claiming, taking over, its records
  *   pressure.c  the words of cleanup pressure, and crossing the armed threshold
  *   book.c    booking off the fast path, the quantum, the peak
@@ -29,6 +30,7 @@
 
 #include "ledger.h"
 #include "map.h"
+#include "sample.h"
 #include "sys.h"
 
 /* Said of declarations too, so that shared data is reached without the GOT. */
@@ -81,12 +83,13 @@ typedef struct hl_private {
     struct hl_private *next;             /* all of them; grows at the front, release */
     hl_slot *slot;
     hl_watch watch;
+    hl_sampling sampling;
     hl_record *records[HL_RECORD_PAGES]; /* slot->record_pages as addresses */
     uint32_t slot_page;
     uint32_t scope;                  /* current scope */
     uint32_t scope_depth;            /* counts pushes past HL_SCOPE_DEPTH too */
     uint32_t scopes[HL_SCOPE_DEPTH]; /* those to go back to */
-    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - sizeof(hl_watch) - 32 + 4]; /* see hl_hot for why the next lie where they do */
+    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - sizeof(hl_watch) - sizeof(hl_sampling) - 32 + 4]; /* see hl_hot for why the next lie where they do */
     uint64_t usual[HL_SIDES];        /* at most the longest request of each side so far, and below HL_LINEAR_SIZES */
     uint64_t key_bits[HL_SIDES];     /* HL_KEY(0, tag) of each side in the current scope */
 } hl_private;
@@ -170,6 +173,9 @@ typedef struct hl_process {
     hl_slot *shared;
     uint32_t max_slots;
     bool proven_glibc;
+    uint64_t sample_mean_bytes; /* 0: nothing is sampled */
+    uint64_t sample_seed;       /* 0: chance is the kernel's */
+    hl_samples *samples;        /* NULL: nothing is sampled */
     bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
     int64_t window_peak[HL_SIDES + 1]; /* highest published live bytes since hl_window_begin: c, rust, all */
     char directory[256]; /* "" = keep the ledger in anonymous memory */
@@ -192,6 +198,7 @@ bool hl_ledger_create(const char *directory);
 void *hl_page_address(uint32_t page);
 uint32_t hl_pages_take(uint32_t count); /* committed, zeroed, consecutive; 0 = refused */
 hl_text hl_text_add(const char *bytes, size_t count);
+hl_text hl_text_room(size_t count); /* to be filled */
 const char *hl_text_at(uint32_t reference);
 /* A page of a table, committed on first use. */
 void *hl_table_page(void *_Atomic *rows, uint32_t *published);
@@ -202,10 +209,20 @@ hl_owner *hl_owner_row(uint32_t owner);
 uint32_t hl_scope_intern(const char *name, size_t bytes);
 bool hl_owners_begin(void);
 void hl_modules_at_start(void);
+uint32_t hl_module_of(uint64_t address); /* 1 + its index; 0: in none that we know */
+
+/* ---- sample.c ---- */
+/*
+ * Of a block that was just booked, and whose sample is due. A fast path keeps no
+ * register for the call site: its owner has it, which is never an overflow owner.
+ */
+#define HL_SITE_OF_OWNER 0
+HL_COLD void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uint32_t side);
 
 /* ---- slots.c ---- */
 hl_private *hl_slot_claim(void); /* NULL: none left */
 hl_private *hl_slot_fresh(uint32_t kind);
+size_t hl_private_bytes(void); /* what it takes */
 hl_slot *hl_shared_begin(void);
 HL_COLD hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag); /* NULL: no room */
 hl_record *hl_record_of(hl_private *own, uint32_t owner);                     /* NULL: no room */
@@ -224,10 +241,10 @@ void hl_wait(const uint32_t *word, uint32_t seen, uint64_t at_most_ns); /* while
 /* ---- book.c ---- */
 HL_COLD void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, uint64_t call_site,
                           uint32_t side, bool is_realloc);
-HL_COLD void hl_quantum_here(void); /* of this thread's slot */
+HL_COLD uint32_t hl_quantum_here(void); /* of this thread's slot */
 HL_COLD void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side);
 HL_COLD void hl_foreign_free(void);
-HL_COLD void hl_quantum(hl_slot *slot);
+HL_COLD uint32_t hl_quantum(hl_slot *slot); /* the sides whose sample is due, a set */
 HL_COLD void hl_charge_slow(uint32_t owner, uint64_t bytes, bool freed);
 void hl_window_begin(void); /* peaks of the process are noted anew */
 

@@ -79,7 +79,7 @@ void hl_fork_parent(void)
 
 static void add_glibc_block(void *context, void *block, uint32_t owner)
 {
-    live_sum *sum = (live_sum *)context + owner;
+    live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
     sum->bytes += hl_glibc_usable(block);
     sum->blocks++;
 }
@@ -87,7 +87,7 @@ static void add_glibc_block(void *context, void *block, uint32_t owner)
 /* Where the next allocator is glibc's, these are blocks of which only Rust knows the size. */
 static void add_other_block(void *context, void *block, uint32_t owner)
 {
-    live_sum *sum = (live_sum *)context + owner;
+    live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
     if (!hl.proven_glibc)
         sum->bytes += hl.next.malloc_usable_size(block);
     sum->blocks++;
@@ -149,8 +149,9 @@ typedef struct inheritance {
     uint32_t scopes[HL_SCOPE_DEPTH];
 } inheritance;
 
-static const void *old_page(const inheritance *old, uint32_t page)
+static const void *old_page(const void *inherited, uint32_t page)
 {
+    const inheritance *old = inherited;
     const char *window = page && page < HL_MAX_PAGES ? old->windows[page / HL_WINDOW_PAGES] : NULL;
     return window ? window + (size_t)(page % HL_WINDOW_PAGES) * HL_PAGE_BYTES : NULL;
 }
@@ -238,7 +239,7 @@ static void forget(const inheritance *old)
 {
     for (hl_private *own = old->slots, *next; own; own = next) {
         next = own->next;
-        hl_release(own, sizeof *own);
+        hl_release(own, hl_private_bytes());
     }
     for (uint32_t i = 0; i < HL_WINDOWS; i++)
         if (old->windows[i])
@@ -260,6 +261,7 @@ bool hl_fork_child(void)
         hl_header_identify();
         kept = copy_tables(&old) && hl_shared_begin() && book_inherited();
         if (kept) {
+            hl_sampling_inherit(old.header, old_page, &old);
             restore_scopes(&old);
             __atomic_store_n(&hl.header->state, HL_STATE_READY, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
         }

@@ -27,7 +27,8 @@ static HL_COLD void *book_slow(void *block, size_t requested, uint64_t site)
 
 static HL_COLD void *quantum_after(void *block)
 {
-    hl_quantum_here();
+    if (HL_UNLIKELY(hl_quantum_here() & 1u << HL_SIDE_C))
+        hl_sample(hl_next_map(), block, usable(live_now(), block), HL_SITE_OF_OWNER, HL_SIDE_C);
     return block;
 }
 
@@ -109,10 +110,12 @@ static HL_COLD void release_fully(void *block)
         return;
     }
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
-    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
+    hl_held held;
+    uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
     if (owner) {
         *entry = 0;
         hl_unbook_slow(owner, usable(live_now(), block), HL_SIDE_C);
+        hl_sample_freed(&held);
     } else {
         hl_foreign_free();
     }
@@ -310,7 +313,8 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
 {
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
-    uint32_t owner = hl_entry_owner(before);
+    hl_held held;
+    uint32_t owner = hl_sample_take(block, hl_entry_owner(before), &held);
     if (HL_UNLIKELY(!owner) && hl_arena_owns(block))
         return realloc_arena(block, bytes, site);
     uint64_t freed = owner ? usable(live, block) : 0;
@@ -321,13 +325,14 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
     void *moved = hl.next.realloc(block, bytes);
     if (HL_UNLIKELY(!moved && bytes)) {
         if (owner)
-            *entry = before;
+            hl_sample_stays(block, entry, before, &held);
         return NULL;
     }
     if (owner)
         hl_unbook_fully(owner, freed, HL_SIDE_C);
     else
         hl_foreign_free();
+    hl_sample_freed(&held);
     if (moved)
         hl_book_slow(hl_next_map(), moved, usable(live, moved), bytes, site, HL_SIDE_C, owner != 0);
     return moved;

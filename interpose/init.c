@@ -93,9 +93,23 @@ static int64_t bytes_of(const char *text)
     return *text || bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 }
 
+#define MOST_SAMPLE_BYTES (64u << 20) /* above, the spread of estimates would not fit its counters */
+#define DEFAULT_SAMPLE_BYTES (512u << 10)
+
+/* HEAPLEDGER_MODE is `count`, unless it says `sample`. */
+static void read_mode(char *copy, size_t bytes)
+{
+    const char *mode = variable("HEAPLEDGER_MODE", copy, bytes);
+    if (!mode || hl_length(mode) != 6 || !hl_same_bytes(mode, "sample", 6))
+        return;
+    uint32_t mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), DEFAULT_SAMPLE_BYTES);
+    hl.sample_mean_bytes = mean < 1 ? 1 : mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean;
+    hl.sample_seed = number_of(variable("HEAPLEDGER_SAMPLE_SEED", copy, bytes), 0);
+}
+
 #define ENVIRONMENT_BYTES ((size_t)1 << 20)
 
-/* Sets hl.directory, hl.max_slots, hl.children_off, hl.refuse_bytes; false: keep no books here. */
+/* Sets hl.directory, hl.max_slots, hl.children_off, hl.refuse_bytes, the mode; false: keep no books here. */
 static bool read_environment(void)
 {
     char *copy = environ ? NULL : hl_reserve(ENVIRONMENT_BYTES);
@@ -108,6 +122,7 @@ static bool read_environment(void)
     hl.max_slots = number_of(variable("HEAPLEDGER_MAX_SLOTS", copy, bytes), DEFAULT_MAX_SLOTS);
     hl.children_off = number_of(variable("HEAPLEDGER_CHILDREN", copy, bytes), 1) == 0;
     hl.refuse_bytes = getauxval(AT_SECURE) ? INT64_MAX : bytes_of(variable("HEAPLEDGER_REFUSE_PAST", copy, bytes));
+    read_mode(copy, bytes);
     uint32_t runner = number_of(variable("HEAPLEDGER_RUN_PID", copy, bytes), 0);
     if (copy)
         hl_release(copy, ENVIRONMENT_BYTES);
@@ -257,7 +272,11 @@ static bool begin_ledger(void)
 #endif
     note_program();
     hl_modules_at_start();
-    return hl_owners_begin() && hl_shared_begin();
+    if (!hl_owners_begin() || !hl_shared_begin())
+        return false;
+    if (hl.sample_mean_bytes && !hl_sampling_begin())
+        __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED); /* said, and the books are kept */
+    return true;
 }
 
 /* In the child of a fork, where no kernel wiped: before Linux 4.14, and under emulators. */

@@ -65,6 +65,16 @@ void hl_layout_probe(void)
     FACT(const.SCOPE_PAGES, HL_SCOPE_PAGES);
     FACT(const.RECORDS_PER_PAGE, HL_RECORDS_PER_PAGE);
     FACT(const.RECORD_PAGES, HL_RECORD_PAGES);
+    FACT(const.SAMPLED_PER_PAGE, HL_SAMPLED_PER_PAGE);
+    FACT(const.SAMPLED_PAGES, HL_SAMPLED_PAGES);
+    FACT(const.STACK_WHOLE, HL_STACK_WHOLE);
+    FACT(const.STACK_DEEP, HL_STACK_DEEP);
+    FACT(const.STACK_LOST, HL_STACK_LOST);
+    FACT(const.STACK_TORN, HL_STACK_TORN);
+    FACT(const.STACK_GUESSED, HL_STACK_GUESSED);
+    FACT(const.STACK_OVERFLOW, HL_STACK_OVERFLOW);
+    FACT(const.WEIGHT_BLOCK, HL_WEIGHT_BLOCK);
+    FACT(const.WEIGHT_SPREAD, HL_WEIGHT_SPREAD);
     FACT(const.BUILD_ID_BYTES, HL_BUILD_ID_BYTES);
     FACT(const.LINEAR_SIZES, HL_LINEAR_SIZES);
     FACT(const.LINEAR_SHIFT, HL_LINEAR_SHIFT);
@@ -75,6 +85,31 @@ void hl_layout_probe(void)
     BYTES(hl_text);
     FIELD(hl_text, reference);
     FIELD(hl_text, bytes);
+
+    BYTES(hl_weights);
+    FIELD(hl_weights, samples);
+    FIELD(hl_weights, blocks);
+    FIELD(hl_weights, bytes);
+    FIELD(hl_weights, spread_blocks);
+    FIELD(hl_weights, spread_bytes);
+
+    BYTES(hl_sampled);
+    FIELD(hl_sampled, hash);
+    FIELD(hl_sampled, frames);
+    FIELD(hl_sampled, tag);
+    FIELD(hl_sampled, thread);
+    FIELD(hl_sampled, how);
+    FIELD(hl_sampled, ready);
+    FIELD(hl_sampled, allocated);
+    FIELD(hl_sampled, freed);
+    FIELD(hl_sampled, reserved);
+
+    BYTES(hl_samples);
+    FIELD(hl_samples, mean_bytes);
+    FIELD(hl_samples, row_count);
+    FIELD(hl_samples, reserved);
+    FIELD(hl_samples, row_pages);
+    FIELD(hl_samples, reserved2);
 
     BYTES(hl_record);
     FIELD(hl_record, allocated_bytes);
@@ -232,8 +267,12 @@ void hl_layout_probe(void)
     FIELD(hl_header, scopes_overflowed);
     FIELD(hl_header, pages_refused);
     FIELD(hl_header, children_untracked);
+    FIELD(hl_header, samples_dropped);
+    FIELD(hl_header, stacks_overflowed);
     FIELD(hl_header, reserved_losses);
     FIELD(hl_header, pressure);
+    FIELD(hl_header, samples);
+    FIELD(hl_header, reserved_page);
     FIELD(hl_header, reserved);
     FIELD(hl_header, module_pages);
     FIELD(hl_header, scope_pages);

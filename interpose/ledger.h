@@ -95,6 +95,9 @@ enum {
 #define HL_SCOPE_PAGES 16u
 #define HL_RECORDS_PER_PAGE 64u /* the last one unused, but in the shared slot: see hl_hot */
 #define HL_RECORD_PAGES (HL_MAX_OWNERS / HL_RECORDS_PER_PAGE)
+#define HL_SAMPLED_PER_PAGE 32u
+#define HL_SAMPLED_PAGES 2048u
+#define HL_MAX_SAMPLED (HL_SAMPLED_PER_PAGE * HL_SAMPLED_PAGES)
 #define HL_MAX_SCOPES (HL_SCOPES_PER_PAGE * HL_SCOPE_PAGES)
 #define HL_MAX_MODULES (HL_MODULES_PER_PAGE * HL_MODULE_PAGES)
 
@@ -164,6 +167,59 @@ typedef struct hl_module {
     uint8_t reserved[56];
 } hl_module;
 
+/* hl_sampled.how: how far a stack goes, and how sure it is */
+enum {
+    HL_STACK_WHOLE = 0,
+    HL_STACK_DEEP = 1,     /* the innermost calls of more */
+    HL_STACK_LOST = 2,     /* up to code that nothing is known of */
+    HL_STACK_TORN = 3,     /* the call alone: a signal handler came between */
+    HL_STACK_GUESSED = 4,  /* a bit more: some frames by frame pointers alone */
+    HL_STACK_OVERFLOW = 8, /* stands for all stacks of a side that found no room */
+};
+
+/* A frame: an address, one byte behind which the call or the interrupted code is, and its module as in hl_owner. */
+#define HL_FRAME(address, module) ((uint64_t)(address) | (uint64_t)(module) << 48)
+#define HL_FRAME_ADDRESS(frame) ((uint64_t)(frame) & 0xffffffffffffull)
+
+/*
+ * Sums over samples of what each stands for. A sample of a block of s bytes
+ * stands for w = 1 / (1 - exp(-s / mean)) blocks; an estimate's variance is the
+ * sum of w * (w - 1) times the square of what is estimated.
+ */
+#define HL_WEIGHT_BLOCK 65536u
+#define HL_WEIGHT_SPREAD 16777216u
+typedef struct hl_weights {
+    uint64_t samples;
+    uint64_t blocks;        /* HL_WEIGHT_BLOCK a block */
+    uint64_t bytes;
+    uint64_t spread_blocks; /* variance of blocks */
+    uint64_t spread_bytes;  /* variance of bytes: HL_WEIGHT_SPREAD the square of the mean */
+} hl_weights;
+
+/* A stack as a thread had it, and its samples. The key is written once by whoever interns it; sums by atomic adds. */
+typedef struct hl_sampled {
+    uint64_t hash;
+    hl_text frames; /* 64 bits each, innermost first, at any byte */
+    uint32_t tag;
+    uint32_t thread; /* tid */
+    uint32_t how;
+    uint32_t ready;  /* release, last of the key */
+    hl_weights allocated;
+    hl_weights freed;
+    uint64_t reserved[2];
+} hl_sampled;
+
+/* Three pages, in ledgers whose mode is to sample. */
+typedef struct hl_samples {
+    uint64_t mean_bytes; /* between samples */
+    uint32_t row_count;  /* rows handed out; some may not be complete */
+    uint32_t reserved;
+    uint32_t row_pages[HL_SAMPLED_PAGES]; /* release */
+    uint64_t reserved2[510];
+} hl_samples;
+
+#define HL_SAMPLES_PAGES 3u
+
 /* Bytes of one side in one slot: enough for a time series without the records. */
 typedef struct hl_flow {
     uint64_t allocated_bytes;
@@ -189,8 +245,9 @@ typedef struct hl_totals {
  */
 typedef struct hl_hot {
     /*
-     * Bytes of this quantum, counted up from -HL_QUANTUM: the sign tells when
-     * it is used up. A side's flow is hl_slot.flow plus this.
+     * Bytes of this quantum, counted up from -HL_QUANTUM, or from where the next
+     * sample is nearer: the sign tells when it is used up. A side's flow is
+     * hl_slot.flow plus this.
      */
     int64_t allocated[HL_SIDES];
     int64_t freed[HL_SIDES];
@@ -204,7 +261,7 @@ typedef struct hl_slot {
     uint32_t kind;
     uint32_t next;       /* page of the next slot, 0 = last; release */
     uint32_t generation; /* threads that have had this slot */
-    hl_flow flow[HL_SIDES];      /* HL_QUANTUM more than what came before this quantum */
+    hl_flow flow[HL_SIDES];      /* what came before this quantum, and as much more as it counts up from below 0 */
     int64_t published[HL_SIDES]; /* what of flow is in hl_header.live already */
     uint64_t foreign_frees;
     uint64_t crossed_frees; /* blocks of one side freed by the other */
@@ -386,11 +443,15 @@ typedef struct hl_header {
     uint64_t scopes_overflowed;
     uint64_t pages_refused;
     uint64_t children_untracked; /* forked children that could not have a ledger */
-    uint64_t reserved_losses[9];
+    uint64_t samples_dropped;    /* sampled blocks that could not be kept */
+    uint64_t stacks_overflowed;  /* samples booked to an overflow stack */
+    uint64_t reserved_losses[7];
 
     hl_pressure pressure;
 
-    uint64_t reserved[2];
+    uint32_t samples;            /* page of hl_samples; 0: this ledger has none */
+    uint32_t reserved_page;
+    uint64_t reserved[1];
     uint32_t module_pages[HL_MODULE_PAGES]; /* release */
     uint32_t scope_pages[HL_SCOPE_PAGES];   /* release; each holds HL_SCOPES_PER_PAGE hl_text */
     uint32_t owner_pages[HL_OWNER_PAGES];   /* release */
@@ -401,6 +462,8 @@ typedef struct hl_header {
 _Static_assert(sizeof(hl_record) == 64, "a record is one cache line");
 _Static_assert(sizeof(hl_owner) == HL_PAGE_BYTES / HL_OWNERS_PER_PAGE, "owners fill a page");
 _Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "modules fill a page");
+_Static_assert(sizeof(hl_sampled) == HL_PAGE_BYTES / HL_SAMPLED_PER_PAGE, "sampled stacks fill a page");
+_Static_assert(sizeof(hl_samples) == HL_SAMPLES_PAGES * HL_PAGE_BYTES, "samples fill their pages");
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");
 _Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages, its hot line last");

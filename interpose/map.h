@@ -149,6 +149,12 @@ HL_INLINE void hl_entry_set(hl_place place, unsigned shift, uint32_t owner)
     ((uint16_t *)place.leaf)[granule] = (uint16_t)entry;
 }
 
+/* The entry of the same place with another owner. */
+HL_INLINE uint16_t hl_entry_with(uint16_t entry, uint32_t owner)
+{
+    return (uint16_t)((entry & 1u) | owner << 1);
+}
+
 HL_INLINE void hl_entry_clear(uint16_t *entry)
 {
 #if defined(__x86_64__)

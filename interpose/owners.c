@@ -23,13 +23,11 @@ hl_owner *hl_owner_row(uint32_t owner)
     return page ? &page[owner % HL_OWNERS_PER_PAGE] : NULL;
 }
 
-static uint32_t module_of(uint64_t address);
-
 static void fill_owner(hl_owner *row, uint64_t call_site, uint32_t tag, uint32_t kind)
 {
     row->call_site = call_site;
     row->tag = tag;
-    row->module = kind == HL_OWNER_SITE ? module_of(call_site) : 0;
+    row->module = kind == HL_OWNER_SITE ? hl_module_of(call_site) : 0;
     __atomic_store_n(&row->kind, kind, __ATOMIC_RELEASE); /* pairs with the reader's copy of the row */
 }
 
@@ -54,12 +52,12 @@ static uint32_t overflow_owner(uint32_t tag)
 static uint32_t new_owner(uint64_t call_site, uint32_t tag, uint32_t kind)
 {
     uint32_t owner = __atomic_load_n(&hl.header->owner_count, __ATOMIC_RELAXED);
-    if (owner >= HL_MAX_OWNERS)
+    if (owner >= HL_OWNER_SAMPLED)
         return 0;
     if (!hl_owner_row(owner)) /* do not use identifiers up where there is no room for rows */
         return 0;
     owner = __atomic_fetch_add(&hl.header->owner_count, 1, __ATOMIC_RELAXED);
-    hl_owner *row = hl_owner_row(owner);
+    hl_owner *row = owner < HL_OWNER_SAMPLED ? hl_owner_row(owner) : NULL;
     if (!row)
         return 0;
     fill_owner(row, call_site, tag, kind);
@@ -190,7 +188,7 @@ static uint32_t known_module(uint64_t address)
     return 0;
 }
 
-static uint32_t module_of(uint64_t address)
+uint32_t hl_module_of(uint64_t address)
 {
     found_object found;
     if (!find_object)

@@ -13,6 +13,7 @@
 
 #define WINDOW_BYTES ((size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES)
 #define STOCK_PAGES 28u
+#define SAMPLING_PAGES 24u /* more, where samples are taken */
 #define FILE_BYTES ((uint64_t)HL_MAX_PAGES * HL_PAGE_BYTES)
 
 #define OPEN_FLAGS (02 /* O_RDWR */ | 0100 /* O_CREAT */ | 0200 /* O_EXCL */ | O_NOFOLLOW_ | O_CLOEXEC_)
@@ -152,6 +153,14 @@ void *hl_table_page(void *_Atomic *rows, uint32_t *published)
 
 hl_text hl_text_add(const char *bytes, size_t count)
 {
+    hl_text text = hl_text_room(count);
+    if (text.reference)
+        hl_copy_bytes((char *)hl_text_at(text.reference), bytes, text.bytes);
+    return text;
+}
+
+hl_text hl_text_room(size_t count)
+{
     hl_text text = {0, 0};
     if (count > HL_PAGE_BYTES)
         count = HL_PAGE_BYTES;
@@ -172,7 +181,6 @@ hl_text hl_text_add(const char *bytes, size_t count)
                                         __ATOMIC_RELAXED)) {
             text.reference = (uint32_t)start;
             text.bytes = (uint32_t)count;
-            hl_copy_bytes((char *)hl_text_at(text.reference), bytes, count);
             return text;
         }
     }
@@ -257,11 +265,12 @@ bool hl_ledger_create(const char *directory)
     atomic_store_explicit(&hl.windows[0], (char *)memory, memory_order_relaxed);
     hl.header = (hl_header *)memory;
     /* A stock that a program under seccomp's strict mode can use without a system call. */
+    uint32_t stock = STOCK_PAGES + (hl.sample_mean_bytes ? SAMPLING_PAGES : 0);
     hl.committed = 1;
-    if (HL_SYS3(SYS_madvise, memory + HL_PAGE_BYTES, (STOCK_PAGES - 1) * HL_PAGE_BYTES,
+    if (HL_SYS3(SYS_madvise, memory + HL_PAGE_BYTES, (stock - 1) * HL_PAGE_BYTES,
                 23 /* MADV_POPULATE_WRITE, Linux 5.14 */) == 0)
-        hl.committed = STOCK_PAGES;
-    while (hl.committed < STOCK_PAGES && commit((char *)memory + (size_t)hl.committed * HL_PAGE_BYTES))
+        hl.committed = stock;
+    while (hl.committed < stock && commit((char *)memory + (size_t)hl.committed * HL_PAGE_BYTES))
         hl.committed++;
     hl.header->magic = HL_MAGIC;
     hl.header->layout = HL_LAYOUT;

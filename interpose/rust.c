@@ -74,9 +74,10 @@ static HL_COLD void *book_slow(void *block, size_t bytes, uint64_t site)
     return block;
 }
 
-static HL_COLD void *quantum_after(void *block)
+static HL_COLD void *quantum_after(void *block, size_t bytes)
 {
-    hl_quantum_here();
+    if (HL_UNLIKELY(hl_quantum_here() & 1u << HL_SIDE_RUST))
+        hl_sample(hl_next_map(), block, bytes, HL_SITE_OF_OWNER, HL_SIDE_RUST);
     return block;
 }
 
@@ -86,7 +87,7 @@ HL_INLINE void *book_placed(hl_place place, void *block, size_t bytes, uint64_t 
     int left = hl_book(place, HL_GLIBC_SHIFT, bytes, bytes, site, HL_SIDE_RUST);
     if (HL_LIKELY(left == HL_BOOKED))
         return block;
-    return left == HL_SLOW ? book_slow(block, bytes, site) : quantum_after(block);
+    return left == HL_SLOW ? book_slow(block, bytes, site) : quantum_after(block, bytes);
 }
 
 static HL_COLD void *book_far(void *block, size_t bytes, uint64_t site)
@@ -158,10 +159,12 @@ static uint64_t bytes_of(void *block, uint32_t owner, size_t bytes)
 static HL_COLD void release_slow(void *block, size_t bytes)
 {
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
-    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
+    hl_held held;
+    uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
     if (owner) {
         *entry = 0;
         hl_unbook_slow(owner, bytes_of(block, owner, bytes), HL_SIDE_RUST);
+        hl_sample_freed(&held);
     } else {
         hl_foreign_free();
     }
@@ -236,20 +239,22 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
                                 : next_realloc(block, old_bytes, alignment, bytes);
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
-    uint32_t owner = hl_entry_owner(before);
+    hl_held held;
+    uint32_t owner = hl_sample_take(block, hl_entry_owner(before), &held);
     uint64_t freed = owner ? bytes_of(block, owner, old_bytes) : 0;
     if (owner)
         *entry = 0; /* from now on another thread may be given this address */
     void *moved = next_realloc(block, old_bytes, alignment, bytes);
     if (!moved) {
         if (owner)
-            *entry = before;
+            hl_sample_stays(block, entry, before, &held);
         return NULL;
     }
     if (owner)
         hl_unbook_fully(owner, freed, HL_SIDE_RUST);
     else
         hl_foreign_free();
+    hl_sample_freed(&held);
     hl_book_slow(hl_next_map(), moved, bytes, bytes, site, HL_SIDE_RUST, owner != 0);
     return moved;
 }
@@ -262,17 +267,23 @@ void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_re
     int left = place.leaf ? hl_book(place, HL_OTHER_SHIFT, bytes, bytes, site, HL_SIDE_RUST) : HL_SLOW;
     if (HL_UNLIKELY(left == HL_SLOW))
         hl_book_slow(&hl.other_blocks, block, bytes, bytes, site, HL_SIDE_RUST, is_realloc != 0);
-    else if (HL_UNLIKELY(left == HL_QUANTUM_UP))
-        hl_quantum_here();
+    else if (HL_UNLIKELY(left == HL_QUANTUM_UP) && hl_quantum_here() & 1u << HL_SIDE_RUST)
+        hl_sample(&hl.other_blocks, block, bytes, site, HL_SIDE_RUST);
 }
 
-/* Takes the block out of the map; its owner, or 0. */
+/*
+ * Takes the block out of the map; its owner, or 0. A sample ends here, also
+ * where the block comes back because it could not be moved.
+ */
 uint32_t hl_do_wrapped_retire(void *block)
 {
     uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
-    uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
-    if (owner)
+    hl_held held;
+    uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
+    if (owner) {
         *entry = 0;
+        hl_sample_freed(&held);
+    }
     return owner;
 }
 

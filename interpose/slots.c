@@ -6,6 +6,7 @@
  * number of threads alive at once. Nothing runs when a thread ends.
  */
 #include "core.h"
+#include "unwinder.h"
 
 #define PROBES 8 /* threads whose end is asked after before a new slot is made */
 
@@ -74,6 +75,8 @@ static void take_over(hl_private *own)
     hl_slot_totals(own, own->slot->ended);
     own->slot->generation++;
     own->watch.on = 0;
+    if (own->sampling.walker)
+        hl_walker_reset(own->sampling.walker);
     hl_scope_set(own, 0);
     own->scope_depth = 0;
 }
@@ -101,23 +104,31 @@ static hl_private *take_from_dead(uint32_t tid)
     return NULL;
 }
 
+/* A thread's walker lies behind its private part, so that a sample needs no memory of its own. */
+size_t hl_private_bytes(void)
+{
+    return sizeof(hl_private) + (hl.sample_mean_bytes ? sizeof(hl_walker) : 0);
+}
+
 hl_private *hl_slot_fresh(uint32_t kind)
 {
     if (__atomic_fetch_add(&hl.header->slot_count, 1, __ATOMIC_RELAXED) >= hl.max_slots) {
         __atomic_fetch_sub(&hl.header->slot_count, 1, __ATOMIC_RELAXED);
         return NULL;
     }
-    hl_private *own = hl_reserve(sizeof *own);
+    hl_private *own = hl_reserve(hl_private_bytes());
     uint32_t page = own ? hl_pages_take(HL_SLOT_PAGES) : 0;
     if (!page) {
         if (own)
-            hl_release(own, sizeof *own);
+            hl_release(own, hl_private_bytes());
         __atomic_fetch_sub(&hl.header->slot_count, 1, __ATOMIC_RELAXED);
         return NULL;
     }
     hl_slot *slot = hl_page_address(page);
     hl_slot_begin(slot, kind);
     slot->generation = 1;
+    if (hl.samples && kind == HL_SLOT_THREAD)
+        hl_sampling_start(&own->sampling, slot, (hl_walker *)(void *)(own + 1));
     slot->tid = kind == HL_SLOT_THREAD ? hl_gettid() : 0;
     HL_SYS3(SYS_madvise, own, HL_WIPED_BYTES, 18 /* MADV_WIPEONFORK; without, see init.c */);
     hl_scope_set(own, 0);

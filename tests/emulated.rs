@@ -152,3 +152,59 @@ fn forked_children_have_ledgers_of_their_own_on_aarch64() {
     };
     assert!(report.processes().len() > 1, "one ledger only");
 }
+
+/// The unwinder by itself, held to libgcc's.
+#[test]
+fn stacks_are_those_of_libgcc_on_aarch64() {
+    let test = "stacks_are_those_of_libgcc_on_aarch64";
+    if !has_tool(COMPILER) || !has_tool(EMULATOR) {
+        common::skip(test, "an aarch64 compiler or emulator");
+        return;
+    }
+    let directory = workspace(test);
+    let checker = directory.join("libchecker.so");
+    let interpose = Path::new(env!("CARGO_MANIFEST_DIR")).join("interpose");
+    let output = run(Command::new(COMPILER)
+        .args(["-std=gnu11", "-O2", "-fPIC", "-shared", "-D_GNU_SOURCE"])
+        .args(["-fvisibility=hidden", "-fno-builtin", "-Iinterpose", "-o"])
+        .arg(&checker)
+        .arg(sources().join("unwind_checker_library.c"))
+        .args(
+            ["", "_cfi", "_full", "_modules", "_stack", "_tables"]
+                .map(|part| interpose.join(format!("unwind{part}.c"))),
+        )
+        .arg("-ldl")
+        .current_dir(env!("CARGO_MANIFEST_DIR")));
+    assert!(output.status.success(), "{}", output.error);
+    let program = directory.join("shapes");
+    let output = run(Command::new(COMPILER)
+        .args([
+            "-O2",
+            "-pthread",
+            "-fomit-frame-pointer",
+            "-fno-builtin",
+            "-o",
+        ])
+        .arg(&program)
+        .arg(sources().join("unwind_shapes.c")));
+    assert!(output.status.success(), "{}", output.error);
+    for shape in ["frames", "raised", "coroutines", "threads"] {
+        let found = directory.join(shape);
+        let output = run_within(
+            PATIENCE,
+            Command::new(EMULATOR)
+                .args(["-L", "/usr/aarch64-linux-gnu", "-E"])
+                .arg(format!("LD_PRELOAD={}", checker.display()))
+                .arg("-E")
+                .arg(format!("UNWIND_CHECK_FILE={}", found.display()))
+                .arg(&program)
+                .arg(shape),
+        );
+        assert!(output.status.success(), "{shape}: {output:?}");
+        let said = fs::read_to_string(&found).expect("the checker wrote what it found");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(words[..2], ["walks", words[3]], "{shape}: {said}");
+        assert_eq!(words[2], "whole", "{shape}: {said}");
+        assert_eq!(words[12..], ["different", "0"], "{shape}: {said}");
+    }
+}

@@ -25,6 +25,10 @@ const NOT_PROGRAMS: &[(&str, &str)] = &[
         "built with the core and the thread sanitizer",
     ),
     ("pressure_unload_library.c", "library of pressure_unload.c"),
+    (
+        "sampled.c",
+        "run under the preload by the tests of ledger::samples",
+    ),
     ("second_preload.c", "a second interposer"),
     ("signal_safe_allocator.c", "an allocator to run over"),
     ("small_child.c", "child of untracked_children.c"),
@@ -33,6 +37,17 @@ const NOT_PROGRAMS: &[(&str, &str)] = &[
         "steered.c",
         "run in many ways by tests/run_pressure.rs, with a ledger each",
     ),
+    (
+        "unwind_checker_library.c",
+        "holds the unwinder to libgcc's, by itself",
+    ),
+    (
+        "unwind_exceptions.cpp",
+        "run under unwind_checker_library.c",
+    ),
+    ("unwind_joining_plugin.c", "plugin of unwind_shapes.c"),
+    ("unwind_plugin.c", "plugin of unwind_shapes.c"),
+    ("unwind_shapes.c", "run under unwind_checker_library.c"),
 ];
 
 // ---- the plan ----

@@ -112,6 +112,7 @@ pub struct Variant {
     pub name: String,
     preload: Option<PathBuf>,
     ledgers: Option<PathBuf>,
+    mode: &'static str,
 }
 
 impl Variant {
@@ -120,6 +121,7 @@ impl Variant {
             name: "bare".into(),
             preload: None,
             ledgers: None,
+            mode: "count",
         }
     }
 
@@ -128,6 +130,7 @@ impl Variant {
             name: name.into(),
             preload: Some(library),
             ledgers: None,
+            mode: "count",
         }
     }
 
@@ -135,6 +138,14 @@ impl Variant {
         Variant {
             ledgers: Some(ledgers.path().to_owned()),
             ..Variant::preloaded(name, library)
+        }
+    }
+
+    /// The same with stacks of one block in 512 KiB.
+    pub fn sampled(name: &str, library: PathBuf, ledgers: &Ledgers) -> Variant {
+        Variant {
+            mode: "sample",
+            ..Variant::ledger(name, library, ledgers)
         }
     }
 
@@ -147,7 +158,7 @@ impl Variant {
         if let Some(ledgers) = &self.ledgers {
             command
                 .env("HEAPLEDGER_DIR", ledgers)
-                .env("HEAPLEDGER_MODE", "count");
+                .env("HEAPLEDGER_MODE", self.mode);
         }
         command.stderr(Stdio::null()).stdin(Stdio::null());
         command

@@ -70,6 +70,16 @@ constants! {
     SCOPE_PAGES: usize = 16;
     RECORDS_PER_PAGE: usize = 64;
     RECORD_PAGES: usize = 256;
+    SAMPLED_PER_PAGE: usize = 32;
+    SAMPLED_PAGES: usize = 2048;
+    STACK_WHOLE: u32 = 0;
+    STACK_DEEP: u32 = 1;
+    STACK_LOST: u32 = 2;
+    STACK_TORN: u32 = 3;
+    STACK_GUESSED: u32 = 4;
+    STACK_OVERFLOW: u32 = 8;
+    WEIGHT_BLOCK: u64 = 65_536;
+    WEIGHT_SPREAD: u64 = 16_777_216;
     BUILD_ID_BYTES: usize = 32;
     LINEAR_SIZES: u64 = 1024;
     LINEAR_SHIFT: u32 = 3;
@@ -106,6 +116,29 @@ macro_rules! mirror {
 mirror! {
     /// A length-counted text elsewhere in the ledger.
     Text = hl_text { reference: u32, bytes: u32, }
+}
+
+mirror! {
+    /// Sums over samples of what each stands for.
+    Weights = hl_weights {
+        samples: u64, blocks: u64, bytes: u64, spread_blocks: u64, spread_bytes: u64,
+    }
+}
+
+mirror! {
+    /// A stack as a thread had it, and its samples.
+    Sampled = hl_sampled {
+        hash: u64, frames: Text, tag: u32, thread: u32, how: u32, ready: u32, allocated: Weights,
+        freed: Weights, reserved: [u64; 2],
+    }
+}
+
+mirror! {
+    /// What stands before the sampled stacks.
+    Samples = hl_samples {
+        mean_bytes: u64, row_count: u32, reserved: u32, row_pages: [u32; SAMPLED_PAGES],
+        reserved2: [u64; 510],
+    }
 }
 
 mirror! {
@@ -207,8 +240,8 @@ mirror! {
         text_cursor: u64, live: [i64; 2], peak: [i64; 3], peak_mono_ns: u64, peak_capture: u32,
         peak_capturer: u32, captured_live: [i64; 2], captured_mono_ns: [u64; 2],
         owners_overflowed: u64, slots_overflowed: u64, scopes_overflowed: u64, pages_refused: u64,
-        children_untracked: u64, reserved_losses: [u64; 9],
-        pressure: Pressure, reserved: [u64; 2],
+        children_untracked: u64, samples_dropped: u64, stacks_overflowed: u64, reserved_losses: [u64; 7],
+        pressure: Pressure, samples: u32, reserved_page: u32, reserved: [u64; 1],
         module_pages: [u32; MODULE_PAGES], scope_pages: [u32; SCOPE_PAGES],
         owner_pages: [u32; OWNER_PAGES],
     }
