@@ -1,5 +1,6 @@
 //! How long a report of a large tree takes: 5,000 call sites in 200 processes,
-//! each process with an owner at every site.
+//! each process with an owner at every site. And what formats of stacks take of one
+//! process with 100,000 stacks of 24 frames.
 
 #[path = "common/both_sides.rs"]
 mod both_sides;
@@ -10,13 +11,15 @@ use std::io;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group};
-use heapledger::analysis::Report;
+use heapledger::analysis::stacks::Stacks;
+use heapledger::analysis::{By, Difference, Filter, Measure, Report};
 use heapledger::criterion::BenchBooks;
 use heapledger::recording::Recording;
 use heapledger::recording::model::{
-    Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Start, Thread, TimelinePoint,
+    Inlined, Mode, Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Stack, StackFigures,
+    Start, Thread, TimelinePoint,
 };
-use heapledger::report::{Style, json, text};
+use heapledger::report::{Style, flamegraph, folded, json, pprof, text};
 use heapledger::{Counts, Side};
 
 #[global_allocator]
@@ -24,6 +27,8 @@ static ALLOC: heapledger::Alloc = heapledger::Alloc::system();
 
 const SITES: u32 = 5_000;
 const PROCESSES: u32 = 200;
+const STACKS: u32 = 100_000;
+const FRAMES: u32 = 24;
 
 fn report(criterion: &mut Criterion) {
     let recording = recording();
@@ -43,10 +48,42 @@ fn report(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn stacks(criterion: &mut Criterion) {
+    let recording = deep_recording();
+    let filter = Filter::default();
+    let mut group = criterion.benchmark_group("100,000 stacks");
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(6));
+    let with = |write: fn(&Stacks, &mut Counter) -> io::Result<()>| {
+        let mut out = Counter(0);
+        let report = Report::new(&recording);
+        let stacks = Stacks::new(&report, &filter, By::Site).expect("all is looked at");
+        write(&stacks, &mut out).map(|()| out.0)
+    };
+    group.bench_books("pprof", || {
+        with(|stacks, out| pprof::write(stacks, Measure::Live, out))
+    });
+    group.bench_books("flamegraph", || {
+        with(|stacks, out| flamegraph::write(stacks, Measure::Live, out))
+    });
+    group.bench_books("folded", || {
+        with(|stacks, out| folded::write(stacks, Measure::Live, out))
+    });
+    group.bench_books("json", || with(|stacks, out| json::write_with(stacks, out)));
+    group.bench_books("difference", || {
+        let report = Report::new(&recording);
+        let stacks = Stacks::new(&report, &filter, By::Site).expect("all is looked at");
+        let difference = Difference::new(&stacks, &stacks, Measure::Live);
+        difference.stacks.map(|stacks| stacks.len())
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = both_sides::criterion();
-    targets = report
+    targets = report, stacks
 }
 
 fn main() {
@@ -95,6 +132,52 @@ fn recording() -> Recording {
         sites: (0..SITES).map(site).collect(),
         processes: (1..=PROCESSES).map(process).collect(),
         warnings: Vec::new(),
+    }
+}
+
+/// One process in mode full, whose stacks branch as those of real programs do: all
+/// begin alike, and differ more towards their ends.
+fn deep_recording() -> Recording {
+    let mut recording = recording();
+    for site in recording.sites.iter_mut().step_by(4) {
+        site.inlined = vec![Inlined {
+            symbol: "alloc::vec::Vec<T>::with_capacity".into(),
+            file: Some("/rust/library/alloc/src/vec/mod.rs".into()),
+            line: Some(500),
+        }];
+    }
+    recording.processes.truncate(1);
+    let process = &mut recording.processes[0];
+    process.mode = Mode::Full;
+    process.stacks = (0..STACKS).map(stack).collect();
+    recording
+}
+
+fn stack(index: u32) -> Stack {
+    let branch = |depth: u32| {
+        let choices = index >> (2 * (FRAMES - 1 - depth)).min(31);
+        choices.wrapping_mul(2_654_435_761).wrapping_add(depth * 97) % SITES
+    };
+    let bytes = u64::from(index % 1_000 + 1) * 64;
+    Stack {
+        frames: (0..FRAMES).rev().map(branch).collect(),
+        is_truncated: false,
+        side: if index.is_multiple_of(3) {
+            Side::Rust
+        } else {
+            Side::C
+        },
+        scope: None,
+        thread: Some(0),
+        figures: StackFigures {
+            live_bytes: bytes as i64,
+            live_blocks: 2,
+            allocated_bytes: bytes * 3,
+            allocated_blocks: 6,
+            at_peak: (bytes as i64, 2),
+            temporary: (bytes, 2),
+            samples: 6,
+        },
     }
 }
 

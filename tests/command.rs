@@ -455,7 +455,7 @@ fn output_to_a_closed_pipe_ends_with_0() {
     let directory = workspace("closed_pipe");
     let recording = directory.join("r.hlr");
     assert_eq!(record(&recording, &["sh", "-c", "ls / | cat"]).code(), 0);
-    for format in ["text", "json"] {
+    for format in ["text", "json", "folded", "flamegraph", "pprof"] {
         let mut child = heapledger()
             .arg("report")
             .arg(&recording)

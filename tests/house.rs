@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 
 /// What lies in tests/programs without being a program that `run` is held to.
-const NOT_PROGRAMS: [(&str, &str); 11] = [
+const NOT_PROGRAMS: [(&str, &str); 12] = [
     ("combinations_library.c", "library of combinations.rs"),
     ("deepbind_plugin.c", "plugin of deepbind.c"),
     ("initfirst_library.c", "library of initfirst.c"),
@@ -18,6 +18,7 @@ const NOT_PROGRAMS: [(&str, &str); 11] = [
         "run with sanitizers, not under the preload",
     ),
     ("killed_library.c", "library of killed.c"),
+    ("mixed_stacks.c", "part of mixed_stacks.rs"),
     ("origin_plugin_library.c", "plugin of origin_plugin.c"),
     (
         "pressure_threads.c",

@@ -21,11 +21,21 @@ impl SiteId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LibraryId(pub(crate) u32);
 
+impl LibraryId {
+    /// Gives the place in [`Catalog::library_ids`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Names a scope in a [`Catalog`], over all processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId(pub(crate) u32);
 
 impl ScopeId {
+    /// No scope of any catalog.
+    pub(crate) const NONE: ScopeId = ScopeId(u32::MAX);
+
     /// Gives the place in [`Catalog::scopes`].
     pub fn index(self) -> usize {
         self.0 as usize
@@ -156,6 +166,11 @@ impl<'a> Catalog<'a> {
     /// Gives a scope's name.
     pub fn scope(&self, scope: ScopeId) -> &'a str {
         self.scopes[scope.0 as usize]
+    }
+
+    /// Gives all libraries, those that no call site lies in among them.
+    pub fn library_ids(&self) -> impl ExactSizeIterator<Item = LibraryId> + use<> {
+        (0..self.libraries.len() as u32).map(LibraryId)
     }
 
     pub(crate) fn library_count(&self) -> usize {

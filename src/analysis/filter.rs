@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::books::{Collector, SiteRow};
-use super::catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
+use super::catalog::{Catalog, Place, ScopeId, SiteId};
 use super::suppressions::Suppressions;
 use super::{ProcessReport, Report};
 use crate::counts::{Counts, Side};
@@ -78,7 +78,7 @@ impl Measure {
     }
 }
 
-/// What part of a recording is looked at. The default is all of it.
+/// What part of a recording is looked at, and by which figure. The default is all of it.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// One side alone.
@@ -94,6 +94,9 @@ pub struct Filter {
     pub measure: Measure,
     /// What is left out.
     pub suppressions: Suppressions,
+    /// A name that the recording does not hold selects nothing, and is no mistake:
+    /// of two recordings that are compared, one may not know it.
+    pub may_be_absent: bool,
 }
 
 /// A name that a recording does not hold.
@@ -158,6 +161,7 @@ impl Filter {
         let known = || catalog.scopes().iter().map(|&scope| scope.to_owned());
         match catalog.scope_named(name) {
             Some(scope) => Ok(Some(scope)),
+            None if self.may_be_absent => Ok(Some(ScopeId::NONE)),
             None => Err(no_such("scope", name, known().collect())),
         }
     }
@@ -166,7 +170,7 @@ impl Filter {
         let Some(wanted) = &self.library else {
             return Ok(None);
         };
-        let libraries = || (0..catalog.library_count() as u32).map(LibraryId);
+        let libraries = || catalog.library_ids();
         let is_wanted = |id| {
             let library = catalog.library(id);
             let stem = library.name.split(".so").next();
@@ -175,7 +179,7 @@ impl Filter {
                 || (library.path.is_some() && stem == Some(wanted))
         };
         let wanted_ones: Vec<bool> = libraries().map(is_wanted).collect();
-        if wanted_ones.contains(&true) {
+        if self.may_be_absent || wanted_ones.contains(&true) {
             return Ok(Some(wanted_ones));
         }
         let mut known: Vec<String> = libraries()
@@ -226,7 +230,11 @@ pub(crate) struct Selection<'f> {
     suppressed: Vec<Option<u32>>,
 }
 
-impl Selection<'_> {
+impl<'f> Selection<'f> {
+    pub(crate) fn filter(&self) -> &'f Filter {
+        self.filter
+    }
+
     /// Tells whether what was booked at these call sites, innermost first, is looked at.
     pub(crate) fn takes(
         &self,
@@ -237,7 +245,7 @@ impl Selection<'_> {
     ) -> bool {
         let filter = self.filter;
         let passes = |libraries: &Vec<bool>| {
-            let library = |&site: &SiteId| catalog.place(site).library.0 as usize;
+            let library = |&site: &SiteId| catalog.place(site).library.index();
             sites.iter().map(library).any(|index| libraries[index])
         };
         let least = i64::try_from(filter.min_bytes).unwrap_or(i64::MAX);
@@ -291,6 +299,7 @@ impl Report<'_> {
     /// # Errors
     /// When the recording holds no such scope or library.
     pub fn narrow(&mut self, filter: &Filter) -> Result<(), NoSuchName> {
+        self.filter = filter.clone();
         if !filter.is_narrow() {
             return Ok(());
         }
@@ -300,7 +309,6 @@ impl Report<'_> {
             narrow(&self.catalog, process, &selection, &mut suppressed);
         }
         self.suppressed = suppressed;
-        self.is_narrowed = true;
         Ok(())
     }
 }

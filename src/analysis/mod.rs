@@ -6,6 +6,7 @@
 
 mod books;
 mod catalog;
+mod difference;
 mod fan_out;
 mod filter;
 mod invariants;
@@ -27,6 +28,7 @@ pub(crate) mod fixture;
 
 pub use books::{Books, LibraryRow, ScopeRow, SideTotals, SiteRow, ThreadRow, Totals};
 pub use catalog::{Catalog, Library, LibraryId, Place, ScopeId, SiteId};
+pub use difference::{Change, Difference, SiteName, StackName};
 pub use fan_out::for_each_in_order;
 pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;
@@ -51,8 +53,8 @@ pub struct Report<'a> {
     pub catalog: Catalog<'a>,
     /// In the recording's order, the root first.
     pub processes: Vec<ProcessReport<'a>>,
-    /// Rows were left out by [`Report::narrow`].
-    pub is_narrowed: bool,
+    /// What [`Report::narrow`] left of the rows; by default all.
+    pub filter: Filter,
     /// What suppressions left out.
     pub suppressed: Suppressed,
 }
@@ -75,7 +77,7 @@ impl<'a> Report<'a> {
             recording,
             catalog,
             processes,
-            is_narrowed: false,
+            filter: Filter::default(),
             suppressed: Suppressed::default(),
         }
     }

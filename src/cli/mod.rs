@@ -3,6 +3,9 @@
 mod allocator;
 #[cfg(heapledger_core)]
 mod demo;
+mod diff;
+mod filter;
+mod output;
 #[cfg(heapledger_core)]
 mod preload;
 mod report;
@@ -24,6 +27,8 @@ Examples:
   heapledger run -o new.hlr -- make -j2         into a file of your choice
   heapledger report new.hlr                     who holds what
   heapledger report new.hlr --format json       the same for programs
+  heapledger report new.hlr --format flamegraph -o new.svg
+  heapledger diff old.hlr new.hlr               what has grown
   LD_PRELOAD=$(heapledger preload) ./server     keep a ledger without a recorder
 ";
 
@@ -45,6 +50,7 @@ enum Command {
     #[cfg(heapledger_core)]
     Run(run::Arguments),
     Report(report::Arguments),
+    Diff(diff::Arguments),
     #[cfg(heapledger_core)]
     Preload(preload::Arguments),
     #[cfg(heapledger_core)]
@@ -65,6 +71,9 @@ pub fn main() -> ExitCode {
         #[cfg(heapledger_core)]
         Command::Run(arguments) => run::run(arguments),
         Command::Report(arguments) => finish(report::run(&arguments)),
+        Command::Diff(arguments) => {
+            diff::run(&arguments).unwrap_or_else(|error| failed(error, diff::TROUBLE))
+        }
         #[cfg(heapledger_core)]
         Command::Preload(arguments) => finish(preload::run(&arguments)),
         #[cfg(heapledger_core)]
@@ -86,16 +95,21 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Turns a result into an exit code. A reader that went away is no failure.
+/// Turns a result into an exit code.
 fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "heapledger: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error, 1),
     }
+}
+
+/// Says what failed. A reader that went away is no failure.
+fn failed(error: anyhow::Error, code: u8) -> ExitCode {
+    if is_closed_pipe(&error) {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(io::stderr(), "heapledger: {error:#}");
+    ExitCode::from(code)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

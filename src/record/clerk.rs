@@ -53,6 +53,8 @@ pub(super) struct Desk {
     pub failure: Option<io::Error>,
     /// Processes that found no room.
     pub left_out: u64,
+    /// Some process came with stacks.
+    pub has_stacks: bool,
     start: Start,
 }
 
@@ -66,6 +68,7 @@ impl Clerk {
             tally: Tally::default(),
             failure: None,
             left_out: 0,
+            has_stacks: false,
             start,
         };
         let thread = std::thread::Builder::new()
@@ -128,6 +131,7 @@ impl Desk {
 
     fn enter(&mut self, process: Process) {
         self.tally.add(&process, self.start.root_pid);
+        self.has_stacks |= !process.stacks.is_empty();
         let is_root = process.pid == self.start.root_pid;
         if self.failure.is_some() && !is_root {
             self.left_out += 1;

@@ -35,7 +35,7 @@ use crate::analysis::tally::RunFigures;
 use crate::embedded::PRELOAD;
 use crate::recording::file::Writer;
 use crate::recording::model::Start;
-use crate::recording::symbols;
+use crate::recording::symbols::{self, Detail};
 use clerk::Clerk;
 use directory::LedgerDirectory;
 use inherited::Inherited;
@@ -266,7 +266,8 @@ impl Session {
         for (module, named) in ended.named {
             desk.tables.adopt_names(&module, named);
         }
-        symbols::resolve(&desk.tables.modules, &mut desk.tables.sites);
+        let detail = Detail::of(desk.has_stacks);
+        symbols::resolve(&desk.tables.modules, &mut desk.tables.sites, detail);
         desk.end();
         if let Some(error) = &desk.failure {
             let left_out = match desk.left_out {

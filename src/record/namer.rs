@@ -213,9 +213,9 @@ mod tests {
             ahead.sites.iter().map(is_named).collect::<Vec<_>>(),
             [false, false, true]
         );
-        symbols::resolve(&ahead.modules, &mut ahead.sites);
+        symbols::resolve(&ahead.modules, &mut ahead.sites, symbols::Detail::Quick);
         let mut at_the_end = sites;
-        symbols::resolve(&modules, &mut at_the_end);
+        symbols::resolve(&modules, &mut at_the_end, symbols::Detail::Quick);
         assert_eq!(ahead.sites, at_the_end);
         assert_eq!(
             ahead.sites.iter().map(is_named).collect::<Vec<_>>(),

@@ -5,12 +5,15 @@ use super::model::{PressureEvent, Process, Recording};
 
 /// No recorder keeps deeper stacks.
 const MOST_FRAMES: usize = 1024;
+/// No compiler nests deeper what it inlines; each stack through a site has them all.
+const MOST_INLINED: usize = 64;
 
 /// Drops what refers to nothing and says so.
 pub(super) fn check(recording: &mut Recording) {
     let modules = recording.modules.len();
     let mut dangling = 0usize;
     for site in &mut recording.sites {
+        site.inlined.truncate(MOST_INLINED);
         if site.module.is_some_and(|index| index as usize >= modules) {
             site.module = None;
             dangling += 1;

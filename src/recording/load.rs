@@ -11,7 +11,7 @@ use super::check::{check, sort_processes};
 use super::file::{self, OpenError, OpenFailure};
 use super::model::{Outcome, Process, Recording, Start};
 use super::resolve::{Seen, Tables, seconds_between};
-use super::symbols;
+use super::symbols::{self, Detail};
 use crate::ledger::books::Books;
 use crate::ledger::layout;
 use crate::ledger::pages::FilePages;
@@ -90,12 +90,22 @@ impl Recording {
             }
         }
         (self.modules, self.sites) = (tables.modules, tables.sites);
-        symbols::resolve(&self.modules, &mut self.sites);
+        self.name_sites();
         check(self);
         self.warnings.push(format!(
             "the recorder did not finish; {adopted} more processes are read from their ledgers in {}",
             directory.display()
         ));
+    }
+}
+
+impl Recording {
+    fn name_sites(&mut self) {
+        let has_stacks = self
+            .processes
+            .iter()
+            .any(|process| !process.stacks.is_empty());
+        symbols::resolve(&self.modules, &mut self.sites, Detail::of(has_stacks));
     }
 }
 
@@ -194,7 +204,7 @@ fn assemble(start: Start, books: Vec<Books>) -> Recording {
             .push(tables.process(&books, seen, recording.start.unix_ns));
     }
     (recording.modules, recording.sites) = (tables.modules, tables.sites);
-    symbols::resolve(&recording.modules, &mut recording.sites);
+    recording.name_sites();
     sort_processes(&mut recording);
     recording
 }

@@ -37,19 +37,42 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Sites looked up between two looks at the clock.
 const SITES_A_STEP: usize = 512;
 
-/// Gives every site that has no name yet what its module's symbols and line
-/// tables know of it.
-pub(crate) fn resolve(modules: &[Module], sites: &mut [Site]) {
+/// How much is asked of symbols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// No lines of system libraries, which take a tenth of a second to read where
+    /// their debug files are installed: for call sites alone too dear.
+    Quick,
+    /// All that there is: for stacks, whose readers want to know where they lead.
+    Full,
+}
+
+impl Detail {
+    /// Gives what is to be asked for a recording with stacks, or without.
+    pub(crate) fn of(has_stacks: bool) -> Detail {
+        if has_stacks {
+            Detail::Full
+        } else {
+            Detail::Quick
+        }
+    }
+}
+
+/// Gives every site that has no name yet, or lacks what the detail wants, what its
+/// module's symbols and line tables know of it.
+pub(crate) fn resolve(modules: &[Module], sites: &mut [Site], detail: Detail) {
+    let lacks =
+        |site: &Site| site.symbol.is_none() || (detail == Detail::Full && site.file.is_none());
     let mut by_module: HashMap<u32, Vec<usize>> = HashMap::new();
     for (index, site) in sites.iter().enumerate() {
-        if let Some(module) = site.module.filter(|_| site.symbol.is_none()) {
+        if let Some(module) = site.module.filter(|_| lacks(site)) {
             by_module.entry(module).or_default().push(index);
         }
     }
     let mut progress = Progress::of(by_module.values().map(Vec::len).sum());
     for (&module, indices) in &by_module {
         if let Some(module) = modules.get(module as usize) {
-            resolve_indices(module, sites, indices, &mut progress);
+            resolve_indices(module, sites, indices, detail, &mut progress);
         }
     }
     progress.finish();
@@ -107,18 +130,20 @@ impl Progress {
 /// Gives sites of one module their names, and shows nobody how far it got.
 pub(crate) fn resolve_module(module: &Module, sites: &mut [Site]) {
     let indices: Vec<usize> = (0..sites.len()).collect();
-    resolve_indices(module, sites, &indices, &mut Progress::silent());
+    let progress = &mut Progress::silent();
+    resolve_indices(module, sites, &indices, Detail::Quick, progress);
 }
 
 fn resolve_indices(
     module: &Module,
     sites: &mut [Site],
     indices: &[usize],
+    detail: Detail,
     progress: &mut Progress,
 ) {
     // A damaged object file must not cost the recording.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        read_names(module, sites, indices, progress)
+        read_names(module, sites, indices, detail, progress)
     }));
 }
 
@@ -126,6 +151,7 @@ fn read_names(
     module: &Module,
     sites: &mut [Site],
     indices: &[usize],
+    detail: Detail,
     progress: &mut Progress,
 ) -> Option<()> {
     let path = Path::new(&module.path);
@@ -134,7 +160,7 @@ fn read_names(
     if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
         return None;
     }
-    let lines = wants_lines(path, &elf);
+    let lines = detail == Detail::Full || wants_lines(path, &elf);
     name_from(path, lines, sites, indices, progress);
     let lacks = |site: &Site| site.symbol.is_none() || (lines && site.file.is_none());
     let lacking: Vec<usize> = indices
@@ -183,16 +209,34 @@ fn name_from(
     }
 }
 
-/// Gives the file in which distributions keep what they stripped off.
+/// Gives the file in which what was stripped off is kept apart: where distributions
+/// install it, or where debuginfod's clients have left it. Nothing is fetched.
 fn file_apart(build_id: &[u8]) -> Option<PathBuf> {
     let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let (directory, name) = digits
         .split_at_checked(2)
         .filter(|(_, rest)| !rest.is_empty())?;
-    let path = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
-    let cache = ReadCache::new(open_regular(Path::new(&path))?);
+    let installed = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
+    let fetched = debuginfod_cache().map(|cache| cache.join(&digits).join("debuginfo"));
+    let mut candidates = std::iter::once(PathBuf::from(installed)).chain(fetched);
+    candidates.find(|path| has_build_id(path, build_id).is_some())
+}
+
+fn has_build_id(path: &Path, build_id: &[u8]) -> Option<()> {
+    let cache = ReadCache::new(open_regular(path)?);
     let elf = object::File::parse(&cache).ok()?;
-    (elf.build_id().ok()? == Some(build_id)).then(|| path.into())
+    (elf.build_id().ok()? == Some(build_id)).then_some(())
+}
+
+/// Gives the directory that debuginfod's clients share.
+fn debuginfod_cache() -> Option<PathBuf> {
+    let set = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    set("DEBUGINFOD_CACHE_PATH")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("debuginfod_client")))
+        .or_else(|| Some(set("HOME")?.join(".cache/debuginfod_client")))
 }
 
 fn name_sites(
@@ -318,7 +362,7 @@ mod tests {
             ..Site::default()
         };
         let mut sites = vec![site.clone()];
-        resolve(&[module(build_id)], &mut sites);
+        resolve(&[module(build_id)], &mut sites, Detail::Quick);
         assert!(
             sites[0]
                 .symbol
@@ -332,7 +376,7 @@ mod tests {
         assert_eq!(a_function_with_a_symbol(), 42);
 
         let mut sites = vec![site];
-        resolve(&[module(vec![1, 2, 3])], &mut sites);
+        resolve(&[module(vec![1, 2, 3])], &mut sites, Detail::Full);
         assert_eq!(
             sites[0].symbol, None,
             "another build of the file must not lend its names"

@@ -4,15 +4,21 @@
 //! each other.
 
 pub(crate) mod chart;
+pub mod diff;
+pub mod flamegraph;
+pub mod folded;
 pub mod json;
 #[cfg_attr(
     not(heapledger_core),
     allow(dead_code, reason = "the summary of a run uses more")
 )]
 pub(crate) mod phrases;
+pub mod pprof;
 pub mod style;
 pub(crate) mod summary;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub(crate) mod units;
 

@@ -1,8 +1,8 @@
 //! Sentences that more than one format says.
 
-use super::units::{count, counted, printable};
-use crate::analysis::{Place, signal_name};
-use crate::recording::model::{Losses, Outcome, Process};
+use super::units::{count, counted, printable, unsigned_size};
+use crate::analysis::{Filter, Place, Report, signal_name};
+use crate::recording::model::{Losses, Mode, Outcome, Process};
 
 /// Says how a process ended: `exit code 0`, `killed by SIGKILL`.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
@@ -94,6 +94,68 @@ pub(crate) fn crossed(losses: &Losses) -> Option<String> {
     let blocks = counted(losses.crossed_frees, "block", "blocks");
     (losses.crossed_frees > 0)
         .then(|| format!("{blocks} allocated by one side and freed by the other"))
+}
+
+/// Says what part of a recording is shown, where it is not all of it.
+pub(crate) fn narrowing(filter: &Filter) -> Option<String> {
+    if !filter.is_narrow() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    parts.extend(filter.side.map(|side| format!("side {}", side.name())));
+    parts.extend(filter.scope.as_ref().map(|name| format!("scope {name}")));
+    parts.extend(
+        filter
+            .library
+            .as_ref()
+            .map(|name| format!("library {name}")),
+    );
+    if filter.min_bytes > 0 {
+        let what = match filter.measure.is_bytes() {
+            true => filter.measure.title(),
+            false => "live bytes",
+        };
+        parts.push(format!(
+            "at least {} of {what}",
+            unsigned_size(filter.min_bytes)
+        ));
+    }
+    if !filter.suppressions.is_empty() {
+        parts.push("without what is suppressed".to_owned());
+    }
+    Some(format!("only {}", parts.join(", ")))
+}
+
+/// Says that figures of stacks are estimates, where some are.
+pub(crate) fn estimates(report: &Report) -> Option<String> {
+    let sample_bytes = report
+        .tracked()
+        .filter_map(|process| match process.process.mode {
+            Mode::Sample { sample_bytes } => Some(sample_bytes),
+            Mode::Count | Mode::Full => None,
+        })
+        .max()?;
+    Some(format!(
+        "stacks are estimated from samples, one in {} on average",
+        unsigned_size(sample_bytes)
+    ))
+}
+
+/// Tells whether stacks are but the call sites.
+pub(crate) fn has_no_stacks(report: &Report) -> bool {
+    report
+        .tracked()
+        .all(|process| process.process.mode == Mode::Count)
+}
+
+/// Says what a picture cannot show.
+pub(crate) fn negative_rows(rows: u64) -> Option<String> {
+    (rows > 0).then(|| {
+        format!(
+            "{} left out that held less than nothing, because they freed what others allocated",
+            counted(rows, "stack", "stacks")
+        )
+    })
 }
 
 /// Names the function of a call site, or what stands in for it.

@@ -14,6 +14,7 @@
 mod names;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,6 +22,7 @@ use std::ops::Range;
 
 pub use self::names::{Frame, Function, Location, LocationId};
 use self::names::{Names, Roots};
+pub use self::tree::{CallTree, Label, Node, NodeId};
 use super::catalog::{Catalog, ScopeId, SiteId};
 use super::filter::{By, Filter, Measure, NoSuchName, Selection, figures_of};
 use super::{ProcessReport, Report};
@@ -158,6 +160,11 @@ impl<'a> Stacks<'a> {
             truncated,
             roots,
         })
+    }
+
+    /// Gives what part of the report is looked at.
+    pub fn filter(&self) -> &'a Filter {
+        self.selection.filter()
     }
 
     /// Gives the rows of the process at an index of [`Report::processes`].

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::analysis::Report;
 use crate::analysis::catalog::{Catalog, LibraryId, Place, ScopeId, SiteId};
 
-/// Names a location: its place in [`Stacks::locations`].
+/// Names a location: its place in [`Stacks::locations`](super::Stacks::locations).
 pub type LocationId = u32;
 
 /// A function, or what stands in for one.
@@ -22,7 +22,7 @@ pub struct Function<'a> {
 /// A function at one place within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Place in [`Stacks::functions`].
+    /// Place in [`Stacks::functions`](super::Stacks::functions).
     pub function: u32,
     /// Source file.
     pub file: Option<&'a str>,
@@ -37,7 +37,7 @@ pub struct Frame<'a> {
 pub struct Location {
     /// The call site; `None` where stacks are put together by library, and for roots.
     pub site: Option<SiteId>,
-    /// Its frames in [`Stacks::frames`], the outermost first.
+    /// Its frames in [`Stacks::frames`](super::Stacks::frames), the outermost first.
     pub frames: Range<u32>,
 }
 
@@ -106,8 +106,8 @@ impl<'a> Names<'a> {
     }
 
     pub(super) fn libraries(&mut self, catalog: &'a Catalog<'a>) -> Vec<LocationId> {
-        let libraries: Vec<LocationId> = (0..catalog.library_count() as u32)
-            .map(LibraryId)
+        let libraries: Vec<LocationId> = catalog
+            .library_ids()
             .map(|id| {
                 let start = self.frames.len() as u32;
                 let function = Function {
@@ -120,7 +120,7 @@ impl<'a> Names<'a> {
             .collect();
         let places = catalog.places().iter();
         places
-            .map(|place| libraries[place.library.0 as usize])
+            .map(|place| libraries[place.library.index()])
             .collect()
     }
 

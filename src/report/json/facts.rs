@@ -2,9 +2,49 @@
 
 use serde::Serialize;
 
-use crate::analysis::{Books, SizeSummary, seconds, signal_name};
+use crate::analysis::{Books, Report, SizeSummary, seconds, signal_name};
 use crate::counts::Side;
 use crate::recording::model::{Losses, Outcome, TimelinePoint};
+
+/// What part of the recording the rows are; totals are those of all of it.
+#[derive(Serialize)]
+pub(super) struct FilterJson<'a> {
+    side: Option<&'static str>,
+    scope: Option<&'a str>,
+    library: Option<&'a str>,
+    min_bytes: u64,
+    measure: &'static str,
+    suppressions: Vec<&'a str>,
+    suppressed: SuppressedJson,
+}
+
+#[derive(Serialize)]
+struct SuppressedJson {
+    owners: u64,
+    live_bytes: i64,
+    live_blocks: i64,
+}
+
+impl<'a> FilterJson<'a> {
+    /// `None` where rows are all that there are.
+    pub(super) fn new(report: &'a Report<'a>) -> Option<FilterJson<'a>> {
+        let filter = &report.filter;
+        let suppressed = report.suppressed;
+        filter.is_narrow().then(|| FilterJson {
+            side: filter.side.map(Side::name),
+            scope: filter.scope.as_deref(),
+            library: filter.library.as_deref(),
+            min_bytes: filter.min_bytes,
+            measure: filter.measure.title(),
+            suppressions: filter.suppressions.patterns().collect(),
+            suppressed: SuppressedJson {
+                owners: suppressed.owners,
+                live_bytes: suppressed.live_bytes,
+                live_blocks: suppressed.live_blocks,
+            },
+        })
+    }
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,6 +5,7 @@ mod object;
 mod pressure;
 mod rows;
 mod sites;
+mod stacks;
 #[cfg(test)]
 mod tests;
 
@@ -13,29 +14,44 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
-use self::facts::{LossesJson, OutcomeJson, PointJson, SizesJson};
+use self::facts::{FilterJson, LossesJson, OutcomeJson, PointJson, SizesJson};
 use self::object::{Object, append};
 use self::pressure::PressureJson;
 use self::rows::{LibraryJson, ScopeJson, ThreadJson, TotalsJson};
 use self::sites::Names;
-use crate::analysis::{Books, Catalog, ProcessReport, Report, for_each_in_order, seconds};
-use crate::recording::Recording;
+use self::stacks::StackNames;
+use crate::analysis::stacks::Stacks;
+use crate::analysis::{
+    Books, By, Catalog, Filter, ProcessReport, Report, for_each_in_order, seconds,
+};
+use crate::recording::model::Mode;
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "heapledger.report/1";
 
-/// Writes a report, several processes rendered at a time.
+/// Writes a report, with its stacks as they were recorded.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
+    let filter = Filter::default();
+    let stacks = Stacks::new(report, &filter, By::Site).map_err(io::Error::other)?;
+    write_with(&stacks, out)
+}
+
+/// Writes a report and stacks of it, several processes rendered at a time.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_with(stacks: &Stacks, out: impl Write) -> io::Result<()> {
+    let report = stacks.report;
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let mut head = Vec::new();
-    append(&mut head, &Head::new(report.recording));
+    append(&mut head, &Head::new(report));
     head.pop();
     out.write_all(&head)?;
     out.write_all(b",\"processes\":[")?;
-    let names = Names::new(&report.catalog);
+    let names = (Names::new(&report.catalog), StackNames::new(stacks));
     // Fresh memory for every process would cost as much as filling it.
     let used = Mutex::new(Vec::new());
     let take = || {
@@ -45,9 +61,10 @@ pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
             .unwrap_or_default()
     };
     let mut separator: &[u8] = b"\n";
+    let indices: Vec<usize> = (0..report.processes.len()).collect();
     for_each_in_order(
-        &report.processes,
-        |process| rendered(&report.catalog, &names, process, take()),
+        &indices,
+        |&process| rendered(stacks, &names, process, take()),
         |text| {
             out.write_all(separator)?;
             separator = b",\n";
@@ -62,7 +79,14 @@ pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
     out.flush()
 }
 
-fn rendered(catalog: &Catalog, names: &Names, report: &ProcessReport, buffer: Vec<u8>) -> Vec<u8> {
+fn rendered(
+    stacks: &Stacks,
+    (names, stack_names): &(Names, StackNames),
+    process: usize,
+    buffer: Vec<u8>,
+) -> Vec<u8> {
+    let (catalog, report) = (&stacks.report.catalog, &stacks.report.processes[process]);
+    let rows = stacks.of(process);
     let books = report.books.as_ref();
     let sites = books.map_or(&[][..], |books| &books.sites);
     let peak = books.map(|_| &report.peak);
@@ -82,6 +106,10 @@ fn rendered(catalog: &Catalog, names: &Names, report: &ProcessReport, buffer: Ve
         captured_live_bytes: peak.map(|peak| peak.captured_live_bytes),
     });
     object.close();
+    object.fields(&ProcessTimeline::new(report));
+    object.rows("stacks", rows.rows.iter(), |out, row| {
+        stack_names.stack(out, report.process, &rows, row)
+    });
     object.fields(&ProcessTail::new(report));
     object.end()
 }
@@ -92,15 +120,18 @@ struct Head<'a> {
     heapledger: &'a str,
     command: &'a [String],
     warnings: &'a [String],
+    filter: Option<FilterJson<'a>>,
 }
 
 impl<'a> Head<'a> {
-    fn new(recording: &'a Recording) -> Head<'a> {
+    fn new(report: &'a Report<'a>) -> Head<'a> {
+        let recording = report.recording;
         Head {
             schema: SCHEMA,
             heapledger: &recording.start.heapledger,
             command: &recording.start.command,
             warnings: &recording.warnings,
+            filter: FilterJson::new(report),
         }
     }
 }
@@ -178,31 +209,49 @@ struct PeakTail {
     captured_live_bytes: Option<i64>,
 }
 
-/// The fields after the peak; those after `losses` are ours alone.
+/// The field between the peak and the stacks.
+#[derive(Serialize)]
+struct ProcessTimeline {
+    timeline: Vec<PointJson>,
+}
+
+impl ProcessTimeline {
+    fn new(report: &ProcessReport) -> ProcessTimeline {
+        let timeline = &report.process.timeline;
+        ProcessTimeline {
+            timeline: timeline.iter().map(PointJson::new).collect(),
+        }
+    }
+}
+
+/// The fields after the stacks; those after `losses` are ours alone.
 #[derive(Serialize)]
 struct ProcessTail<'a> {
-    timeline: Vec<PointJson>,
-    stacks: [(); 0],
     pressure: PressureJson<'a>,
     losses: LossesJson,
     violations: &'a [String],
     notes: &'a [String],
     started_s: f64,
     forked: bool,
+    stacks_exact: bool,
+    sample_bytes: Option<u64>,
 }
 
 impl<'a> ProcessTail<'a> {
     fn new(report: &'a ProcessReport<'a>) -> ProcessTail<'a> {
         let process = report.process;
         ProcessTail {
-            timeline: process.timeline.iter().map(PointJson::new).collect(),
-            stacks: [],
             pressure: PressureJson::new(&process.pressure),
             losses: LossesJson::new(&process.losses, report.violations.count),
             violations: &report.violations.described,
             notes: &report.notes,
             started_s: seconds(process.started_s),
             forked: process.forked,
+            stacks_exact: process.mode.has_exact_stacks(),
+            sample_bytes: match process.mode {
+                Mode::Sample { sample_bytes } => Some(sample_bytes),
+                Mode::Count | Mode::Full => None,
+            },
         }
     }
 }

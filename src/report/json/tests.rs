@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::analysis::fixture;
+use crate::recording::Recording;
 use crate::recording::model::{Losses, Outcome, TimelinePoint};
 
 fn text(recording: &Recording) -> String {
@@ -105,12 +106,69 @@ fn figures_are_exact() {
     );
     assert_eq!(process["timeline"].as_array().unwrap().len(), 3);
     assert_eq!(
-        (&process["stacks"], &process["pressure"]),
-        (
-            &json!([]),
-            &json!({"events": [], "cycles": 0, "freed_bytes": 0, "events_left_out": 0, "notes": []})
-        )
+        process["pressure"],
+        json!({"events": [], "cycles": 0, "freed_bytes": 0, "events_left_out": 0, "notes": []})
     );
+}
+
+#[test]
+fn stacks_have_their_frames_innermost_first() {
+    let report = parsed(&fixture::with_stacks());
+    let process = &report["processes"][0];
+    assert_eq!(
+        (&process["mode"], &process["stacks_exact"]),
+        (&json!("full"), &json!(true))
+    );
+    let grow = json!({"symbol": "Vec::grow", "library": "player", "file": "/rust/vec.rs", "line": 7, "inlined": true});
+    let parse = json!({"symbol": "player::parse", "library": "player", "file": "/src/player/parse.rs", "line": 42, "inlined": false});
+    let main = json!({"symbol": "main", "library": "player", "file": null, "line": null, "inlined": false});
+    let cut = json!({"symbol": "(truncated)", "library": null, "file": null, "line": null, "inlined": false});
+    assert_eq!(
+        process["stacks"][1],
+        json!({"frames": [grow, parse, main, cut], "side": "rust", "scope": null, "tid": 100, "thread": "player",
+               "live_bytes": 200_000, "live_blocks": 20, "allocated_bytes": 200_000, "allocated_blocks": 20,
+               "samples": 20, "at_peak_bytes": 200_000, "at_peak_blocks": 20,
+               "temporary_bytes": 20_000, "temporary_blocks": 2})
+    );
+    assert_eq!(process["stacks"][0]["scope"], "decode");
+}
+
+#[test]
+fn without_stacks_call_sites_are_stacks_of_one_frame() {
+    let report = parsed(&fixture::recording());
+    let process = &report["processes"][0];
+    let sum = |list: &str, key: &str| {
+        let rows = process[list].as_array().unwrap().iter();
+        rows.map(|row| row[key].as_i64().unwrap()).sum::<i64>()
+    };
+    for key in COUNTS[..4].iter() {
+        assert_eq!(sum("stacks", key), sum("sites", key), "{key}");
+    }
+    let unnamed = &process["stacks"][2]["frames"][0];
+    assert_eq!(
+        (&unnamed["symbol"], &unnamed["library"]),
+        (&Value::Null, &json!("player"))
+    );
+}
+
+#[test]
+fn a_filter_is_told_and_leaves_the_totals() {
+    let recording = fixture::recording();
+    let filter = Filter {
+        library: Some("libcodec".into()),
+        ..Filter::default()
+    };
+    let mut report = Report::new(&recording);
+    report.narrow(&filter).unwrap();
+    let mut out = Vec::new();
+    write_with(&Stacks::new(&report, &filter, By::Scope).unwrap(), &mut out).unwrap();
+    let json: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(json["filter"]["library"], "libcodec");
+    let process = &json["processes"][0];
+    assert_eq!(process["totals"]["all"]["live_bytes"], 4_200_000);
+    assert_eq!(process["sites"].as_array().unwrap().len(), 1);
+    assert_eq!(process["stacks"].as_array().unwrap().len(), 1);
+    assert_eq!(process["stacks"][0]["frames"][1]["symbol"], "decode");
 }
 
 #[test]

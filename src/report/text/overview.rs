@@ -6,7 +6,9 @@ use crate::report::chart;
 use crate::report::phrases;
 use crate::report::style::Ink;
 use crate::report::table::{Column, Table};
-use crate::report::units::{count, counted, duration, signed_count, size, unsigned_size};
+use crate::report::units::{
+    count, counted, duration, printable, signed_count, size, unsigned_size,
+};
 
 /// What stands where a figure is not known.
 const UNKNOWN: &str = "-";
@@ -41,9 +43,31 @@ impl Page<'_> {
         };
         let command = phrases::command(self.report.command());
         format!(
-            "{}{ended} after {lasted}, {number}{untracked}\n",
-            self.title(&command)
+            "{}{ended} after {lasted}, {number}{untracked}\n{}",
+            self.title(&command),
+            self.narrowing()
         )
+    }
+
+    /// Says that tables do not show all that the totals count.
+    fn narrowing(&self) -> String {
+        let Some(narrowing) = phrases::narrowing(&self.report.filter) else {
+            return String::new();
+        };
+        let mut lines = vec![format!(
+            "tables show {narrowing}; totals, times and sizes are of all"
+        )];
+        let suppressed = self.report.suppressed;
+        if suppressed.owners > 0 {
+            lines.push(format!(
+                "suppressed: {} with {} in {} live at the end",
+                counted(suppressed.owners, "owner", "owners"),
+                size(suppressed.live_bytes),
+                counted(suppressed.live_blocks.max(0) as u64, "block", "blocks")
+            ));
+        }
+        let lines = lines.iter().map(|line| printable(line) + "\n");
+        lines.collect()
     }
 
     pub(super) fn totals(&self) -> String {
