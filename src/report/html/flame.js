@@ -18,7 +18,7 @@ class Flame {
     this.query = "";
     this.widths = new Map();
     this.paintSoon = oncePerFrame(() => this.paint());
-    this.layoutSoon = oncePerFrame(() => this.layout());
+    this.layoutSoon = oncePerFrame(() => this.layout(true));
     box.addEventListener("scroll", this.paintSoon);
     box.addEventListener("keydown", (event) => this.key(event));
     box.addEventListener("focus", () => this.paintSoon());
@@ -102,7 +102,7 @@ class Flame {
   }
 
   /** Finds out which frames are wide enough to be drawn, and where. */
-  layout() {
+  layout(isResized = false) {
     const { tree, zoom } = this;
     this.width = this.box.clientWidth;
     if (!tree || this.width === 0) return;
@@ -131,6 +131,9 @@ class Flame {
       if (rest >= 1) rows = Math.max(rows, row + 2);
     }
     this.rows = rows;
+    // The bar takes width, and so may take the rows that asked for it: it stays then.
+    this.isTall = rows * ROW > HIGHEST || (isResized && this.isTall === true);
+    this.box.classList.toggle("tall", this.isTall);
     this.sizer.style.height = `${rows * ROW}px`;
     this.box.style.height = `${Math.min(rows * ROW, HIGHEST) + 2}px`;
     this.showCrumbs(path);
