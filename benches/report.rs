@@ -19,7 +19,7 @@ use heapledger::recording::model::{
     Inlined, Mode, Module, Outcome, OwnerEntry, Peak, Process, Site, Sizes, Stack, StackFigures,
     Start, Thread, TimelinePoint,
 };
-use heapledger::report::{Style, flamegraph, folded, json, pprof, text};
+use heapledger::report::{Style, flamegraph, folded, html, json, pprof, text};
 use heapledger::{Counts, Side};
 
 #[global_allocator]
@@ -63,6 +63,9 @@ fn stacks(criterion: &mut Criterion) {
     };
     group.bench_books("pprof", || {
         with(|stacks, out| pprof::write(stacks, Measure::Live, out))
+    });
+    group.bench_books("html", || {
+        with(|stacks, out| html::write(stacks, None, out))
     });
     group.bench_books("flamegraph", || {
         with(|stacks, out| flamegraph::write(stacks, Measure::Live, out))

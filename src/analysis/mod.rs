@@ -36,9 +36,9 @@ pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;
 pub use process::{PeakReport, ProcessReport};
 pub use signals::{signal_name, signal_number};
-pub use sizes::SizeSummary;
+pub use sizes::{SizeSummary, merge as requests};
 pub use suppressions::{SuppressionError, Suppressions};
-pub use timeline::{Reading, Span, readings, seconds};
+pub use timeline::{Moment, Reading, Span, moments, readings, seconds};
 pub use tree::Tree;
 #[cfg(heapledger_core)]
 pub(crate) use tree::{inherited, take_inherited_off};

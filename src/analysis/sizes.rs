@@ -41,7 +41,7 @@ impl SizeSummary {
 }
 
 /// Adds several processes' requests up.
-pub(crate) fn merge<'a>(all: impl Iterator<Item = &'a Sizes>) -> Sizes {
+pub fn merge<'a>(all: impl Iterator<Item = &'a Sizes>) -> Sizes {
     let mut buckets = BTreeMap::<u64, u64>::new();
     let mut max = 0;
     for sizes in all {

@@ -67,35 +67,92 @@ pub fn readings<'a>(
     span: Span,
     columns: usize,
 ) -> Vec<Reading> {
-    if columns == 0 || span.duration_s <= 0.0 {
-        return Vec::new();
-    }
-    let mut changes: Vec<Change> = processes.flat_map(changes).collect();
+    let highest_of_each = |highest: &mut Values, now: &Values| {
+        for (highest, now) in highest.iter_mut().zip(now) {
+            *highest = (*highest).max(*now);
+        }
+    };
+    let columns = in_columns(processes, span, columns, highest_of_each);
+    columns.map(Reading::new).collect()
+}
+
+/// What was live at one moment, and the resident set around it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Side c.
+    pub c_live_bytes: u64,
+    /// Side rust.
+    pub rust_live_bytes: u64,
+    /// Highest resident set within the column.
+    pub rss_bytes: u64,
+}
+
+/// As [`readings`], but with both sides of each column at one moment, its highest,
+/// so that they can be drawn one upon the other.
+pub fn moments<'a>(
+    processes: impl Iterator<Item = &'a Process>,
+    span: Span,
+    columns: usize,
+) -> Vec<Moment> {
+    let highest_together = |highest: &mut Values, now: &Values| {
+        let rss = highest[3].max(now[3]);
+        if now[2] > highest[2] {
+            *highest = *now;
+        }
+        highest[3] = rss;
+    };
+    let columns = in_columns(processes, span, columns, highest_together);
+    let moment = |values| {
+        let reading = Reading::new(values);
+        Moment {
+            c_live_bytes: reading.c_live_bytes,
+            rust_live_bytes: reading.rust_live_bytes,
+            rss_bytes: reading.rss_bytes,
+        }
+    };
+    columns.map(moment).collect()
+}
+
+/// Sums the processes' timelines up. Each column begins with the values that it
+/// finds, and `raise` brings in those after each change.
+fn in_columns<'a>(
+    processes: impl Iterator<Item = &'a Process>,
+    span: Span,
+    columns: usize,
+    raise: impl Fn(&mut Values, &Values),
+) -> impl Iterator<Item = Values> {
+    let is_empty = columns == 0 || span.duration_s <= 0.0;
+    let mut changes: Vec<Change> = match is_empty {
+        true => Vec::new(),
+        false => processes.flat_map(changes).collect(),
+    };
     changes.sort_by(|left, right| left.at_s.total_cmp(&right.at_s));
     let mut changes = changes.into_iter().peekable();
-    let mut now = [0; SERIES];
-    let reading_of = |column| {
+    let mut now = Values::default();
+    (0..if is_empty { 0 } else { columns }).map(move |column| {
         let mut highest = now;
         while let Some(change) =
             changes.next_if(|change| span.column(change.at_s, columns) <= column)
         {
-            for series in 0..SERIES {
-                now[series] += change.by[series];
-                highest[series] = highest[series].max(now[series]);
+            for (now, by) in now.iter_mut().zip(change.by) {
+                *now += by;
             }
+            raise(&mut highest, &now);
         }
-        Reading::new(highest)
-    };
-    (0..columns).map(reading_of).collect()
+        highest
+    })
 }
 
 /// Side c, side rust, both together, resident set.
 const SERIES: usize = 4;
 
-/// A step of the sums; wide enough for the absurd values of many processes.
+/// One value a series; wide enough for the absurd values of many processes.
+type Values = [i128; SERIES];
+
+/// A step of the sums.
 struct Change {
     at_s: f64,
-    by: [i128; SERIES],
+    by: Values,
 }
 
 fn changes(process: &Process) -> Vec<Change> {
@@ -103,7 +160,7 @@ fn changes(process: &Process) -> Vec<Change> {
     let end = start + seconds(process.duration_s);
     let mut last = [0; SERIES];
     let mut changes = Vec::with_capacity(process.timeline.len() + 1);
-    let mut step = |at_s, to: [i128; SERIES]| {
+    let mut step = |at_s, to: Values| {
         let by = std::array::from_fn(|series| to[series] - last[series]);
         last = to;
         changes.push(Change { at_s, by });
@@ -121,13 +178,13 @@ fn changes(process: &Process) -> Vec<Change> {
     changes
 }
 
-fn values(point: &TimelinePoint) -> [i128; SERIES] {
+fn values(point: &TimelinePoint) -> Values {
     let [c, rust] = [point.c_live_bytes, point.rust_live_bytes].map(|live| i128::from(live.max(0)));
     [c, rust, c + rust, i128::from(point.rss_bytes)]
 }
 
 impl Reading {
-    fn new(values: [i128; SERIES]) -> Reading {
+    fn new(values: Values) -> Reading {
         let [c, rust, all, rss] =
             values.map(|value| u64::try_from(value.max(0)).unwrap_or(u64::MAX));
         Reading {
@@ -177,6 +234,37 @@ mod tests {
         let parent = process(0.0, 4.0, &[(0.0, 100)]);
         let child = process(1.0, 1.5, &[(0.0, 7)]);
         assert_eq!(live(&[parent, child], 4), [100, 107, 107, 100]);
+    }
+
+    #[test]
+    fn a_moment_has_both_sides_at_once() {
+        let point = |t_s, c_live_bytes, rust_live_bytes, rss_bytes| TimelinePoint {
+            t_s,
+            c_live_bytes,
+            rust_live_bytes,
+            rss_bytes,
+        };
+        let process = Process {
+            duration_s: 2.0,
+            timeline: vec![
+                point(0.0, 10, 1, 50),
+                point(0.5, 3, 20, 40),
+                point(1.5, 2, 0, 70),
+            ],
+            ..Process::default()
+        };
+        let span = Span::of([&process].into_iter());
+        let shown = moments([&process].into_iter(), span, 2)
+            .iter()
+            .map(|moment| {
+                (
+                    moment.c_live_bytes,
+                    moment.rust_live_bytes,
+                    moment.rss_bytes,
+                )
+            })
+            .collect::<Vec<_>>();
+        assert_eq!(shown, [(3, 20, 50), (3, 20, 70)]);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use super::filter::{ByArgument, FilterArguments};
@@ -10,13 +9,14 @@ use super::output::{Output, refuse_terminal};
 use crate::analysis::stacks::Stacks;
 use crate::analysis::{By, Report};
 use crate::recording::Recording;
-use crate::report::{flamegraph, folded, json, pprof, text};
+use crate::report::{flamegraph, folded, html, json, pprof, text};
 
 const EXAMPLES: &str = "\
 Examples:
   heapledger report new.hlr                                  who holds what
   heapledger report new.hlr --by site                        every call site
   heapledger report new.hlr --format json -o new.json        the same for programs
+  heapledger report new.hlr --format html -o new.html        the same as a page to look around in
   heapledger report new.hlr --format flamegraph -o new.svg   the same as a picture
   heapledger report new.hlr --format pprof -o new.pb.gz      for go tool pprof
   heapledger report new.hlr --side c --library libssl --measure allocated
@@ -47,21 +47,21 @@ enum Format {
     Text,
     /// heapledger.report/1, for programs
     Json,
+    /// One page for the browser, which needs no network
+    Html,
     /// One picture of all stacks (SVG)
     Flamegraph,
     /// One line a stack, for flame graph tools
     Folded,
     /// For pprof and what reads its files (gzip)
     Pprof,
-    #[value(hide = true)]
-    Html,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let format = arguments.format;
     let output = arguments.output.as_deref();
     match format {
-        Format::Html => bail!("format html is not built yet: choose another one"),
+        Format::Html => refuse_terminal(output, "a page for the browser")?,
         Format::Pprof => refuse_terminal(output, "a profile for pprof")?,
         _ => {}
     }
@@ -73,11 +73,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let by = arguments.by.map(By::from);
     let stacks = match format {
         Format::Text => None,
+        // The page puts stacks together itself.
+        Format::Html => Some(Stacks::new(&report, &filter, By::Site)?),
         _ => Some(Stacks::new(&report, &filter, by.unwrap_or_default())?),
     };
     let output = Output::open(output, &[&arguments.file])?;
     output.write(|out, style| match (&stacks, format) {
         (Some(stacks), Format::Json) => json::write_with(stacks, out),
+        (Some(stacks), Format::Html) => html::write(stacks, by, out),
         (Some(stacks), Format::Flamegraph) => flamegraph::write(stacks, measure, out),
         (Some(stacks), Format::Folded) => folded::write(stacks, measure, out),
         (Some(stacks), Format::Pprof) => pprof::write(stacks, measure, out),

@@ -7,6 +7,7 @@ pub(crate) mod chart;
 pub mod diff;
 pub mod flamegraph;
 pub mod folded;
+pub mod html;
 pub mod json;
 #[cfg_attr(
     not(heapledger_core),

@@ -4,7 +4,7 @@ use std::io::sink;
 
 use proptest::prelude::*;
 
-use super::{Style, diff, flamegraph, folded, json, pprof};
+use super::{Style, diff, flamegraph, folded, html, json, pprof};
 use crate::analysis::stacks::{CallTree, Stacks};
 use crate::analysis::{By, Difference, Filter, Measure, Report, fixture};
 use crate::counts::Side;
@@ -82,6 +82,7 @@ proptest! {
         flamegraph::write_difference(&stacks, &stacks, measure, sink()).unwrap();
         pprof::write(&stacks, measure, sink()).unwrap();
         json::write_with(&stacks, sink()).unwrap();
+        html::write(&stacks, Some(by), sink()).unwrap();
         let difference = Difference::new(&stacks, &stacks, measure);
         diff::text::write(&difference, [&report; 2], Style::PLAIN, &mut sink()).unwrap();
         diff::json::write(&difference, [&report; 2], sink()).unwrap();

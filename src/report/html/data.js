@@ -1,0 +1,193 @@
+// What the page carries: numbers unpacked, and the way from a row to its names.
+
+const DIGIT = (() => {
+  const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const values = new Uint8Array(128);
+  for (let index = 0; index < 64; index += 1) values[letters.charCodeAt(index)] = index;
+  return values;
+})();
+
+/** Unpacks a column: five bits a letter, the lowest first, the sign in the lowest bit. */
+function unpack(text) {
+  let length = 0;
+  for (let at = 0; at < text.length; at += 1) length += DIGIT[text.charCodeAt(at)] < 32 ? 1 : 0;
+  const values = new Float64Array(length);
+  let sum = 0;
+  let scale = 0; // a number begins
+  let isNegative = 0;
+  let next = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const digit = DIGIT[text.charCodeAt(at)];
+    if (scale === 0) {
+      isNegative = digit & 1;
+      sum = (digit & 31) >> 1;
+      scale = 16;
+    } else {
+      sum += (digit & 31) * scale;
+      scale *= 32;
+    }
+    if (digit & 32) continue;
+    values[next] = isNegative ? -sum : sum;
+    next += 1;
+    scale = 0;
+  }
+  return values;
+}
+
+/** Turns steps into values. */
+function addUp(values) {
+  for (let index = 1; index < values.length; index += 1) values[index] += values[index - 1];
+  return values;
+}
+
+function unpackSteps(text) {
+  return addUp(unpack(text));
+}
+
+function unpackAll(columns) {
+  const unpacked = {};
+  for (const [name, value] of Object.entries(columns)) {
+    unpacked[name] = typeof value === "string" ? unpack(value) : value;
+  }
+  return unpacked;
+}
+
+const data = (() => {
+  const page = JSON.parse(document.getElementById("data").textContent);
+  for (const name of ["functions", "frames", "places", "sites", "stacks"]) page[name] = unpackAll(page[name]);
+
+  addUp(page.stacks.node);
+  const up = unpack(page.nodes.up);
+  const parent = new Int32Array(up.length);
+  for (let node = 1; node < up.length; node += 1) parent[node] = node - up[node];
+  page.nodes = { count: up.length, parent, frame: Int32Array.from(unpack(page.nodes.frame)) };
+
+  const timeline = (packed) =>
+    packed && {
+      from: packed.from_s,
+      duration: packed.duration_s,
+      at: unpackSteps(packed.at_us).map((us) => us / 1e6),
+      c: unpackSteps(packed.c),
+      rust: unpackSteps(packed.rust),
+      rss: unpackSteps(packed.rss),
+    };
+  for (const process of page.processes) process.timeline = timeline(process.timeline);
+  page.tracked = page.processes.map((_, index) => index).filter((index) => page.processes[index].totals);
+  if (page.tree) page.tree.timeline = timeline(page.tree.timeline) || page.processes[page.tracked[0]].timeline;
+
+  page.hasStacks = page.tracked.some((index) => page.processes[index].mode !== "count");
+  page.hasTemporaries = page.tracked.length > 0 && page.tracked.every((index) => page.processes[index].mode === "full");
+  /** Sums alone were kept of several processes. */
+  page.isMerged = page.sites.is_merged;
+  return page;
+})();
+
+const names = {
+  text: (index) => data.texts[index],
+  /** `from1` counts from 1; 0 is none. */
+  textFrom1: (from1) => (from1 > 0 ? data.texts[from1 - 1] : null),
+  library: (index) => data.libraries[index].name,
+  functionName: (index) => data.texts[data.functions.name[index]],
+  functionLibrary(index) {
+    const library = data.functions.library[index];
+    return library > 0 ? data.libraries[library - 1].name : null;
+  },
+  scope: (from1) => (from1 > 0 ? data.scopes[from1 - 1] : ""),
+  side: (side) => (side === 0 ? "c" : "rust"),
+  sideTitle: (side) => (side === 0 ? "C" : "Rust"),
+  process(index) {
+    const process = data.processes[index];
+    return `${process.program} (pid ${process.pid})`;
+  },
+  frameSource(frame) {
+    const file = names.textFrom1(data.frames.file[frame]);
+    if (file === null) return "";
+    const line = data.frames.line[frame];
+    return line > 0 ? `${file}:${line}` : file;
+  },
+  placeSymbol: (place) => names.textFrom1(data.places.symbol[place]) || "(no symbol)",
+  placeAddress(place) {
+    const library = names.library(data.places.library[place]);
+    return data.places.has_address[place] ? `${library}+0x${data.places.offset[place].toString(16)}` : library;
+  },
+  placeSource(place) {
+    const file = names.textFrom1(data.places.file[place]);
+    if (file === null) return "";
+    const line = data.places.line[place];
+    return line > 0 ? `${file}:${line}` : file;
+  },
+};
+
+/** Rows that flame graphs are made of: stacks, and call sites where no stacks are known. */
+const stackRows = (() => {
+  const { sites, stacks } = data;
+  const isWithoutStacks = (row) =>
+    data.isMerged ? !data.hasStacks : data.processes[sites.process[row]].mode === "count";
+  const ofSites = [];
+  for (let row = 0; row < sites.place.length; row += 1) if (isWithoutStacks(row)) ofSites.push(row);
+  const length = ofSites.length + stacks.node.length;
+  const column = (ofSite, ofStack) => {
+    const values = new Float64Array(length);
+    ofSites.forEach((row, at) => {
+      values[at] = ofSite ? ofSite(row) : 0;
+    });
+    if (ofStack) values.set(ofStack, ofSites.length);
+    return values;
+  };
+  const both = (name) => column((row) => sites[name][row], stacks[name]);
+  return {
+    length,
+    node: column((row) => data.places.node[sites.place[row]], stacks.node),
+    process: both("process"),
+    side: both("side"),
+    scope: both("scope"),
+    thread: column(null, stacks.thread),
+    live: both("live_bytes"),
+    blocks: both("live_blocks"),
+    allocated: both("allocated_bytes"),
+    peak: both("peak_bytes"),
+    temporary: column(null, stacks.temporary_bytes),
+    samples: column(null, stacks.samples),
+  };
+})();
+
+/** The same for threads: where no stacks are known, threads are known by side alone. */
+function threadRows() {
+  const rows = { names: [], group: [], node: [], process: [], side: [], live: [], blocks: [], allocated: [], peak: [], temporary: [], samples: [] };
+  const groups = new Map();
+  const group = (name) => {
+    if (!groups.has(name)) {
+      groups.set(name, rows.names.length);
+      rows.names.push(name);
+    }
+    return groups.get(name);
+  };
+  const threadName = (thread) => thread.name || `thread ${thread.tid}`;
+  for (let row = 0; row < stackRows.length; row += 1) {
+    const process = data.processes[stackRows.process[row]];
+    if (process.mode === "count") continue;
+    const thread = process.threads[stackRows.thread[row] - 1];
+    rows.group.push(group(thread ? threadName(thread) : "(thread not known)"));
+    for (const name of ["node", "process", "side", "live", "blocks", "allocated", "peak", "temporary", "samples"]) {
+      rows[name].push(stackRows[name][row]);
+    }
+  }
+  data.processes.forEach((process, index) => {
+    if (process.mode !== "count") return;
+    for (const thread of process.threads) {
+      thread.sides.forEach(([live, blocks, allocated], side) => {
+        if (live === 0 && allocated === 0) return;
+        rows.group.push(group(threadName(thread)));
+        rows.node.push(0);
+        rows.process.push(index);
+        rows.side.push(side);
+        rows.live.push(live);
+        rows.blocks.push(blocks);
+        rows.allocated.push(allocated);
+        for (const name of ["peak", "temporary", "samples"]) rows[name].push(0);
+      });
+    }
+  });
+  rows.length = rows.group.length;
+  return rows;
+}

@@ -1,0 +1,224 @@
+// Stacks put together: callers above callees, in arrays that hold a million nodes.
+
+/** Finds the child of a node by its label; makes it where there is none. */
+class Nodes {
+  constructor(expected) {
+    let capacity = 1024;
+    while (capacity < expected * 2) capacity *= 2;
+    this.parent = new Int32Array(capacity / 2);
+    this.label = new Int32Array(capacity / 2);
+    this.frame = new Int32Array(capacity / 2).fill(-1);
+    this.slots = new Int32Array(capacity);
+    this.length = 1; // the root, which no slot names
+    this.label[0] = -1;
+  }
+
+  child(parent, label, frame) {
+    const mask = this.slots.length - 1;
+    let slot = (Math.imul(parent, 0x9e3779b1) ^ Math.imul(label, 0x85ebca6b)) >>> 0;
+    slot = (slot ^ (slot >>> 15)) & mask;
+    for (;;) {
+      const node = this.slots[slot];
+      if (node === 0) break;
+      if (this.parent[node] === parent && this.label[node] === label) {
+        // Where several places in a function are one node, none of them is shown.
+        if (this.frame[node] !== frame) this.frame[node] = -1;
+        return node;
+      }
+      slot = (slot + 1) & mask;
+    }
+    const node = this.length;
+    if (node === this.parent.length) {
+      this.grow();
+      return this.child(parent, label, frame);
+    }
+    this.slots[slot] = node;
+    this.parent[node] = parent;
+    this.label[node] = label;
+    this.frame[node] = frame;
+    this.length += 1;
+    return node;
+  }
+
+  grow() {
+    const larger = new Nodes(this.length * 2);
+    for (let node = 1; node < this.length; node += 1) larger.child(this.parent[node], this.label[node], this.frame[node]);
+    Object.assign(this, larger);
+  }
+}
+
+/** Every way to put stacks together: a tree, and the node of each row. */
+class CallTree {
+  constructor(by) {
+    this.by = by;
+    this.rows = by === "thread" ? threadRows() : stackRows;
+    this.extra = [];
+    this.extraIndex = new Map();
+    this.nodes = new Nodes(data.nodes.count);
+    this.node = new Int32Array(this.rows.length);
+    if (by === "scope" || by === "thread") this.placeInGroups();
+    else this.place();
+    this.linkChildren();
+  }
+
+  /** Gives the label of what is no function. */
+  named(name) {
+    if (!this.extraIndex.has(name)) {
+      this.extraIndex.set(name, data.functions.name.length + this.extra.length);
+      this.extra.push(name);
+    }
+    return this.extraIndex.get(name);
+  }
+
+  place() {
+    const { parent, frame } = data.nodes;
+    const to = new Int32Array(parent.length);
+    const below = this.by === "library" ? this.libraryStep() : this.functionStep();
+    for (let node = 1; node < parent.length; node += 1) to[node] = below(to[parent[node]], frame[node], parent[node]);
+    for (let row = 0; row < this.rows.length; row += 1) this.node[row] = to[this.rows.node[row]];
+  }
+
+  functionStep() {
+    return (parent, frame) => this.nodes.child(parent, data.frames.function[frame], frame);
+  }
+
+  /** Stacks of libraries; where stacks are not known, call sites below their library. */
+  libraryStep() {
+    const labels = data.libraries.map((library) => this.named(library.name));
+    const other = this.named("(no library)");
+    const libraryOf = (frame) => {
+      const library = data.functions.library[data.frames.function[frame]];
+      return library > 0 ? labels[library - 1] : other;
+    };
+    const { nodes } = this;
+    if (!data.hasStacks) {
+      return (parent, frame, caller) => {
+        const below = caller === 0 ? nodes.child(0, libraryOf(frame), -1) : parent;
+        return nodes.child(below, data.frames.function[frame], frame);
+      };
+    }
+    return (parent, frame) => {
+      const library = libraryOf(frame);
+      return parent > 0 && nodes.label[parent] === library ? parent : nodes.child(parent, library, -1);
+    };
+  }
+
+  /** Puts each row below its scope or thread. */
+  placeInGroups() {
+    const { rows } = this;
+    const groupOf = this.by === "scope" ? (row) => rows.scope[row] : (row) => rows.group[row];
+    const nameOf = this.by === "scope" ? (group) => names.scope(group) || "(no scope)" : (group) => rows.names[group];
+    const byGroup = new Map();
+    for (let row = 0; row < rows.length; row += 1) {
+      const group = groupOf(row);
+      if (!byGroup.has(group)) byGroup.set(group, []);
+      byGroup.get(group).push(row);
+    }
+    const { parent, frame } = data.nodes;
+    const to = new Int32Array(parent.length);
+    const seen = new Int32Array(parent.length);
+    const path = [];
+    let round = 0;
+    for (const [group, list] of byGroup) {
+      round += 1;
+      to[0] = this.nodes.child(0, this.named(nameOf(group)), -1);
+      seen[0] = round;
+      for (const row of list) {
+        for (let node = rows.node[row]; seen[node] !== round; node = parent[node]) path.push(node);
+        while (path.length > 0) {
+          const node = path.pop();
+          to[node] = this.nodes.child(to[parent[node]], data.frames.function[frame[node]], frame[node]);
+          seen[node] = round;
+        }
+        this.node[row] = to[rows.node[row]];
+      }
+    }
+  }
+
+  linkChildren() {
+    const { length, parent } = this.nodes;
+    this.first = new Int32Array(length + 1);
+    for (let node = 1; node < length; node += 1) this.first[parent[node] + 1] += 1;
+    for (let node = 0; node < length; node += 1) this.first[node + 1] += this.first[node];
+    const next = this.first.slice();
+    this.children = new Int32Array(length);
+    for (let node = 1; node < length; node += 1) this.children[next[parent[node]]++] = node;
+  }
+
+  /** Sums a measure up, of the chosen process and side. */
+  measure(name) {
+    const { length, parent } = this.nodes;
+    const { rows } = this;
+    this.own = new Float64Array(length);
+    this.total = new Float64Array(length);
+    this.ofC = new Float64Array(length);
+    this.samples = new Float64Array(length);
+    this.sorted = new Uint8Array(length);
+    this.negative = 0;
+    for (let row = 0; row < rows.length; row += 1) {
+      if (!state.takes(rows.process[row], rows.side[row])) continue;
+      const value = rows[name][row];
+      if (value <= 0) {
+        this.negative += value < 0 ? 1 : 0;
+        continue;
+      }
+      const node = this.node[row];
+      this.own[node] += value;
+      this.total[node] += value;
+      this.samples[node] += rows.samples[row];
+      if (rows.side[row] === 0) this.ofC[node] += value;
+    }
+    for (let node = length - 1; node > 0; node -= 1) {
+      this.total[parent[node]] += this.total[node];
+      this.ofC[parent[node]] += this.ofC[node];
+      this.samples[parent[node]] += this.samples[node];
+    }
+  }
+
+  /** Gives the callees of a node, the largest first. They are sorted when first asked for. */
+  callees(node) {
+    const list = this.children.subarray(this.first[node], this.first[node + 1]);
+    if (this.sorted[node] === 0) {
+      const { total } = this;
+      list.sort((left, right) => total[right] - total[left] || left - right);
+      this.sorted[node] = 1;
+    }
+    return list;
+  }
+
+  labelName(label) {
+    if (label < 0) return "all";
+    const functions = data.functions.name.length;
+    return label < functions ? names.functionName(label) : this.extra[label - functions];
+  }
+
+  name(node) {
+    return this.labelName(this.nodes.label[node]);
+  }
+
+  library(node) {
+    const label = this.nodes.label[node];
+    return label >= 0 && label < data.functions.name.length ? names.functionLibrary(label) : null;
+  }
+
+  source(node) {
+    const frame = this.nodes.frame[node];
+    return frame >= 0 ? names.frameSource(frame) : "";
+  }
+
+  /** Gives the way from the root to a node. */
+  path(node) {
+    const path = [node];
+    while (path[0] > 0) path.unshift(this.nodes.parent[path[0]]);
+    return path;
+  }
+}
+
+/** Each is built when it is first looked at. */
+const trees = (() => {
+  const built = new Map();
+  return (by) => {
+    if (!built.has(by)) built.set(by, new CallTree(by));
+    return built.get(by);
+  };
+})();
