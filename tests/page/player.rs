@@ -512,6 +512,8 @@ fn pressure() -> Pressure {
             event(23.6, Trigger::Growth, Level::Moderate, 574, 262, 0.9),
             event(33.9, Trigger::SoftLimit, Level::Critical, 634, 381, 1.1),
         ],
+        refused: 0,
+        refused_bytes: 0,
         notes: Vec::new(),
     }
 }
