@@ -17,7 +17,7 @@
 
 static void *blocks[512];
 static volatile sig_atomic_t asked; /* how often it was told to free something */
-static enum { FREES, KEEPS, HANGS, DIES, STOPS } manner;
+static enum { FREES, KEEPS, HANGS, DIES, STOPS, COLLECTS } manner;
 static int64_t claim;
 
 SITE static void hold(int count)
@@ -53,6 +53,7 @@ static int64_t reclaim(void *context, const struct hl_reclaim_request *request)
     asked++;
     switch (manner) {
     case FREES:
+    case COLLECTS:
         let_go();
         break;
     case KEEPS:
@@ -72,11 +73,11 @@ static int64_t reclaim(void *context, const struct hl_reclaim_request *request)
 
 static void enroll(const char *how)
 {
-    static const char *const names[] = {"frees", "keeps", "hangs", "dies", "stops"};
+    static const char *const names[] = {"frees", "keeps", "hangs", "dies", "stops", "collects"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(how, names[i]) == 0)
             manner = i;
-    claim = 300 * (int64_t)MIB;
+    claim = manner == COLLECTS ? -1 : 300 * (int64_t)MIB;
     struct hl_reclaimer what = {sizeof what, how, HL_RECLAIM_CACHE, 0, reclaim, NULL};
     REQUIRE(HEAPLEDGER_REGISTER(&what));
 }
