@@ -114,11 +114,12 @@ struct hl_reclaim_request {
 
 /*
  * Set `bytes` to sizeof(struct hl_reclaimer) first. `reclaim` gives the bytes
- * that it believes it freed; what it did free the ledger knows. It is called on
- * a thread of heapledger's with signals blocked, never from inside malloc, and
- * never twice at a time; it may allocate, free, fork, register and unregister,
- * itself as well. It must return: no longjmp, no exception, no pthread_exit. A
- * child that it forks and that returns from it ends there.
+ * that it believes it freed, or a negative number if it cannot tell; what it did
+ * free the ledger knows. It is called on a thread of heapledger's with signals
+ * blocked, never from inside malloc, and never twice at a time; it may allocate,
+ * free, fork, register and unregister, itself as well. It must return: no
+ * longjmp, no exception, no pthread_exit. A child that it forks and that returns
+ * from it ends there.
  */
 struct hl_reclaimer {
     size_t bytes;

@@ -27,7 +27,7 @@
 /* What one call of a reclaimer came to. */
 typedef struct hl_claim {
     uint64_t handle;
-    int64_t claimed_bytes;
+    int64_t claimed_bytes; /* negative: it cannot tell */
     uint64_t took_ns;
     uint32_t priority;
     uint32_t reserved;

@@ -236,6 +236,7 @@ void hl_pressure_check(int64_t live_bytes); /* published, of both sides */
 HL_COLD bool hl_refuses(uint64_t bytes);    /* of a request of HL_QUANTUM and more: counted if so */
 bool hl_may_refuse(void);                   /* malloc is to take the long way, and ask */
 void hl_wake(uint32_t *word);               /* everybody who waits for it, in any process */
+void hl_pressure_ring(void);               /* the helper's bell */
 void hl_wait(const uint32_t *word, uint32_t seen, uint64_t at_most_ns); /* while it is `seen`; also returns early */
 
 /* ---- book.c ---- */

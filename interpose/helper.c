@@ -81,7 +81,7 @@ static void end_call(hl_cleanup_call *call, uint64_t begun_ns, int64_t claimed)
     if (!call)
         return;
     uint64_t took_us = (hl_mono_ns() - begun_ns) / 1000;
-    call->claimed_bytes = claimed > 0 ? (uint64_t)claimed : 0;
+    call->claimed_bytes = claimed >= 0 ? (uint64_t)claimed : HL_CLAIM_UNKNOWN;
     call->took_us = took_us < UINT32_MAX ? (uint32_t)took_us : UINT32_MAX;
     __atomic_store_n(&call->ending, HL_ENDING_RETURNED, __ATOMIC_RELEASE); /* pairs with the reader's copy: the two above are there */
 }
@@ -109,7 +109,8 @@ static void call_all(uint32_t priority, const struct hl_reclaim_request *request
             continue;
         }
         end_call(call, begun_ns, claim.claimed_bytes);
-        *claimed = claim.claimed_bytes < INT64_MAX - *claimed ? *claimed + claim.claimed_bytes : INT64_MAX;
+        if (claim.claimed_bytes > 0)
+            *claimed = claim.claimed_bytes < INT64_MAX - *claimed ? *claimed + claim.claimed_bytes : INT64_MAX;
     }
 }
 
@@ -124,7 +125,7 @@ static bool act(uint32_t me, uint32_t action, const char *name, bool (*work)(voi
     if (!is_helper(me))
         return false;
     if (done) {
-        end_call(call, begun_ns, 0);
+        end_call(call, begun_ns, -1); /* what a collection frees no collector knows */
         *acted |= action;
     } else {
         forget_call(call);
@@ -184,14 +185,17 @@ static void serve(uint32_t me, uint32_t number)
 
 /* ---- the thread ---- */
 
-/* How often it looks whether it is the last. */
-#define LOOK_NS 1000000000u
-
 /*
  * A program whose main thread went with pthread_exit ends with its last thread;
- * ours must not be the one that it waits for. Read from /proc/self/stat: the
- * state of the main thread, the number of all.
+ * ours must not be the one that it waits for. So it looks every second, once it
+ * has been told that the main thread has gone; before, a program under a seccomp
+ * filter would die of a file that is opened for nothing. In a library that may be
+ * unloaded there is no telling: there it looks from the start.
  */
+#define LOOK_NS 1000000000u
+static uint32_t main_is_watched;
+
+/* Read from /proc/self/stat: the state of the main thread, the number of all. */
 static bool is_last(void)
 {
     char text[512];
@@ -225,8 +229,9 @@ static void *helper(void *unused)
         uint32_t request = __atomic_load_n(&words->request, __ATOMIC_ACQUIRE);
         uint32_t level_now = __atomic_load_n(&words->level, __ATOMIC_ACQUIRE);
         if (request == done && level_now == level) {
-            hl_wait(&words->bell, bell, LOOK_NS);
-            if (is_last())
+            bool looks = !__atomic_load_n(&main_is_watched, __ATOMIC_RELAXED);
+            hl_wait(&words->bell, bell, looks ? LOOK_NS : UINT64_MAX);
+            if (looks && is_last())
                 exit(0); /* as libc does when the last thread ends */
             continue;
         }
@@ -279,6 +284,38 @@ static bool create(void)
     return created;
 }
 
+/* ---- the main thread's end ---- */
+
+#if defined(HL_PRELOAD)
+static pthread_key_t main_key;
+static bool has_main_key;
+
+/* A key's destructor: pthread_exit calls it, exit does not. */
+static void main_ends(void *unused)
+{
+    (void)unused;
+    __atomic_store_n(&main_is_watched, 0, __ATOMIC_RELAXED);
+    hl_pressure_ring(); /* pairs with the helper's look at the bell before it waits: it sees the store */
+}
+
+/* From any thread; does something on the main one alone. */
+static void watch_main(void)
+{
+    PTHREAD(pthread_key_create);
+    PTHREAD(pthread_setspecific);
+    if (hl_gettid() != hl_getpid() || !find_pthread_key_create || !find_pthread_setspecific)
+        return;
+    if (!has_main_key)
+        has_main_key = find_pthread_key_create(&main_key, main_ends) == 0;
+    bool set = has_main_key && find_pthread_setspecific(main_key, &main_key) == 0;
+    __atomic_store_n(&main_is_watched, set, __ATOMIC_RELAXED);
+}
+#else
+static void watch_main(void)
+{
+}
+#endif
+
 static void after_fork(void);
 
 /* An interpreter at its end may end threads that ask for its lock. */
@@ -296,6 +333,7 @@ static void start(void)
         now->helper = HL_HELPER_STARTS;
     wanted = true;
     hl_pressure_unlock(mask);
+    watch_main();
     if (watch)
         pthread_atfork(NULL, NULL, after_fork);
     if (first && !create())

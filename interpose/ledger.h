@@ -312,7 +312,7 @@ typedef struct hl_pressure {
     int64_t request_target_bytes; /* of that clean-up; 0 = as much as there is */
     uint32_t done;           /* futex; release, helper: number of the clean-up that it has finished */
     uint32_t asked;          /* how often the program asked for a clean-up */
-    int64_t claimed_bytes;   /* helper: what reclaimers claimed in clean-up `done` */
+    int64_t claimed_bytes;   /* helper: what reclaimers claimed in clean-up `done`; who cannot tell adds nothing */
     int64_t asked_bytes;     /* what the program last asked for; 0 = as much as there is */
     uint32_t bell;           /* futex, driver: grows when `request` or `level` has changed */
     uint32_t crossings;      /* how often an allocating thread woke the driver */
@@ -352,10 +352,11 @@ enum {
 #define HL_CLEANUP_NAME_BYTES 24u
 #define HL_CLEANUP_CALLS 4u
 #define HL_CLEANUPS 16u
+#define HL_CLAIM_UNKNOWN UINT64_MAX /* in the place of claimed bytes: whoever frees cannot tell */
 
 /* What one reclaimer did in a clean-up. */
 typedef struct hl_cleanup_call {
-    uint64_t claimed_bytes;
+    uint64_t claimed_bytes; /* or HL_CLAIM_UNKNOWN */
     uint32_t took_us; /* the largest number for all that is longer */
     uint32_t ending;
     uint8_t name[HL_CLEANUP_NAME_BYTES]; /* UTF-8, cut, filled up with zeros */
@@ -388,7 +389,7 @@ typedef struct hl_cleanup {
     uint64_t settle_ns;       /* of that, from the last reclaimer's return until live bytes were flat */
     uint64_t before_bytes;    /* live at the start */
     uint64_t freed_bytes;     /* by the ledger */
-    uint64_t claimed_bytes;   /* by the reclaimers, all of them */
+    uint64_t claimed_bytes;   /* by all reclaimers that can tell; HL_CLAIM_UNKNOWN: none can */
     uint64_t target_bytes;
     uint32_t trigger;
     uint32_t level;

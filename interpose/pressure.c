@@ -196,7 +196,7 @@ void hl_do_pressure_poke(void)
 }
 
 /* The helper waits for the bell alone, which never goes back: it misses nothing that comes while it works. */
-static void ring(void)
+void hl_pressure_ring(void)
 {
     __atomic_fetch_add(&hl.header->pressure.bell, 1, __ATOMIC_RELEASE);
     hl_wake(&hl.header->pressure.bell);
@@ -205,7 +205,7 @@ static void ring(void)
 void hl_do_pressure_level_set(uint32_t level)
 {
     if (__atomic_exchange_n(&hl.header->pressure.level, level, __ATOMIC_RELEASE) != level)
-        ring();
+        hl_pressure_ring();
 }
 
 void hl_do_pressure_request(uint32_t level, int64_t target_bytes)
@@ -214,6 +214,6 @@ void hl_do_pressure_request(uint32_t level, int64_t target_bytes)
     __atomic_store_n(&words->request_level, level, __ATOMIC_RELAXED);
     __atomic_store_n(&words->request_target_bytes, target_bytes, __ATOMIC_RELAXED);
     __atomic_fetch_add(&words->request, 1, __ATOMIC_RELEASE); /* pairs with the helper's load: the two above are there */
-    ring();
+    hl_pressure_ring();
     hl_wake(&words->request);
 }

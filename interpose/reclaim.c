@@ -243,7 +243,7 @@ int hl_do_reclaim_call(uint64_t handle, const struct hl_reclaim_request *request
         HL_SYS1(SYS_exit_group, 0);
     claim->took_ns = hl_mono_ns() - begun;
     claim->handle = handle;
-    claim->claimed_bytes = claimed > 0 ? claimed : 0;
+    claim->claimed_bytes = claimed;
     claim->priority = called.priority;
     claim->reserved = 0;
     hl_copy_bytes(claim->name, called.name, sizeof claim->name);

@@ -196,9 +196,28 @@ fn a_claim_that_the_ledger_contradicts_is_shown_as_such() {
     let _boaster = act("boaster", Priority::Cache, |_| Reclaimed::bytes(1 << 40));
     clean_up(&pressure);
     let cleanup = &pressure.cleanups()[0];
-    assert_eq!(cleanup.reclaimers[0].claimed_bytes, 1 << 40);
+    assert_eq!(cleanup.reclaimers[0].claimed_bytes, Some(1 << 40));
     assert_eq!(cleanup.record.claimed_bytes(), 1 << 40);
     assert!(cleanup.record.freed_bytes < MIB as u64, "{cleanup:?}");
+}
+
+#[test]
+fn who_cannot_tell_or_panics_claims_nothing() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let _collector = act("collector", Priority::Cache, |_| Reclaimed::UNKNOWN);
+    let _clumsy = act("clumsy", Priority::Host, |_| {
+        std::panic::resume_unwind(Box::new("once"))
+    });
+    clean_up(&pressure);
+    let cleanup = &pressure.cleanups()[0];
+    let claims: Vec<_> = cleanup
+        .reclaimers
+        .iter()
+        .map(|call| call.claimed_bytes)
+        .collect();
+    assert_eq!(claims, [None, None]);
+    assert!(cleanup.record.claims.is_empty(), "{cleanup:?}");
 }
 
 #[test]

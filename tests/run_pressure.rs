@@ -454,6 +454,17 @@ fn a_claim_that_the_ledger_contradicts_is_shown_as_such() {
 }
 
 #[test]
+fn who_cannot_tell_what_it_freed_is_shown_without_a_claim() {
+    let run = Run::new("pressure_unknown", &["-q", "--growth", "1"]);
+    let (_, report) = run.steer(&["register", "collects", "hold", "64", "told", "calm"]);
+    let event = event(report.root());
+    assert_eq!(calls(event), [("collects", "returned")]);
+    assert_eq!(event["reclaimers"][0]["claimed_bytes"], Value::Null);
+    assert_eq!(event["claimed_bytes"], Value::Null);
+    assert_eq!(event["contradicted"], false);
+}
+
+#[test]
 fn a_helper_that_hangs_is_slow_and_not_asked_again() {
     let run = Run::new("pressure_hang", &["-q", "--growth", "1"]);
     let (_, report) = run.steer(&[

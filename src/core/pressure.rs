@@ -65,7 +65,7 @@ pub(crate) struct Reclaimer {
 pub(crate) struct Claim {
     /// Whose it is.
     pub handle: u64,
-    /// What it says it freed.
+    /// What it says it freed; negative: it cannot tell.
     pub claimed_bytes: i64,
     /// How long it took.
     pub took_ns: u64,

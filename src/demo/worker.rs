@@ -80,7 +80,7 @@ impl Pressed {
 fn reclaimer(call: &ReclaimerCall) -> Reclaimer {
     Reclaimer {
         name: call.name.clone(),
-        claimed_bytes: call.claimed_bytes,
+        claimed_bytes: call.claimed_bytes.unwrap_or(0), // the workload's cache always tells
         took_ms: call.took.as_secs_f64() * 1000.0,
     }
 }

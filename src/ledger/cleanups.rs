@@ -22,8 +22,8 @@ pub(crate) struct NotedCleanup {
     pub before_bytes: u64,
     /// By the ledger.
     pub freed_bytes: u64,
-    /// By all reclaimers, those too that are not in `calls`.
-    pub claimed_bytes: u64,
+    /// By all reclaimers that can tell, those too that are not in `calls`.
+    pub claimed_bytes: Option<u64>,
     pub target_bytes: u64,
     /// A `TRIGGER_` of the layout.
     pub trigger: u32,
@@ -40,7 +40,8 @@ pub(crate) struct NotedCleanup {
 pub(crate) struct NotedCall {
     /// Without control characters, at most 23 bytes of UTF-8.
     pub name: String,
-    pub claimed_bytes: u64,
+    /// `None` where it cannot tell.
+    pub claimed_bytes: Option<u64>,
     pub took_us: u32,
     /// An `ENDING_` of the layout; `ENDING_NONE` while the call is under way.
     pub ending: u32,
@@ -92,7 +93,7 @@ fn noted(cleanup: &Cleanup) -> Option<NotedCleanup> {
         settle_ns: cleanup.settle_ns,
         before_bytes: cleanup.before_bytes,
         freed_bytes: cleanup.freed_bytes,
-        claimed_bytes: cleanup.claimed_bytes,
+        claimed_bytes: known(cleanup.claimed_bytes),
         target_bytes: cleanup.target_bytes,
         trigger: cleanup.trigger,
         level: cleanup.level,
@@ -124,10 +125,14 @@ fn called(call: &CleanupCall) -> Option<NotedCall> {
     let name = String::from_utf8_lossy(name).replace(char::is_control, "?");
     endings.contains(&call.ending).then_some(NotedCall {
         name,
-        claimed_bytes: call.claimed_bytes,
+        claimed_bytes: known(call.claimed_bytes),
         took_us: call.took_us,
         ending: call.ending,
     })
+}
+
+fn known(claimed_bytes: u64) -> Option<u64> {
+    (claimed_bytes != layout::CLAIM_UNKNOWN).then_some(claimed_bytes)
 }
 
 #[cfg(test)]
@@ -215,7 +220,7 @@ mod tests {
     fn names_and_calls_are_cut_to_what_is_there() {
         let ledger = Ledger::new(|_| ());
         let mut call = CleanupCall {
-            claimed_bytes: 7,
+            claimed_bytes: layout::CLAIM_UNKNOWN,
             took_us: 8,
             ending: layout::ENDING_PANICKED,
             name: [b'x'; layout::CLEANUP_NAME_BYTES],
@@ -232,6 +237,10 @@ mod tests {
         let long = format!("x?{}", "x".repeat(22));
         assert_eq!(names, [long.as_str(), "x", long.as_str()]);
         assert_eq!((found.called, found.calls[0].took_us), (9, 8));
+        assert_eq!(
+            (found.claimed_bytes, found.calls[0].claimed_bytes),
+            (Some(0), None)
+        );
     }
 
     #[test]

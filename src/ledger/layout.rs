@@ -57,6 +57,7 @@ constants! {
     ENDING_LATE: u32 = 3;
     CLEANUP_NAME_BYTES: usize = 24;
     CLEANUP_CALLS: usize = 4;
+    CLAIM_UNKNOWN: u64 = u64::MAX;
     CLEANUPS: usize = 16;
     ANSWERS: usize = 102;
     ENDING_NONE: u32 = 0;

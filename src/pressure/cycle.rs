@@ -95,7 +95,7 @@ pub struct CycleRecord {
     pub after_bytes: u64,
     /// What came free by the ledger: the truth.
     pub freed_bytes: u64,
-    /// What each reclaimer says.
+    /// What each reclaimer says that can tell.
     pub claims: Vec<Claim>,
     /// How long live bytes took to settle after the last reclaimer had returned.
     pub settle_ms: u64,

@@ -144,11 +144,11 @@ impl Driver {
                 mono_ns() + RECLAIM_DEADLINE.as_nanos() as u64,
             );
             if let Some(call) = self.call(handle, request) {
-                claims.push(Claim {
+                claims.extend(call.claimed_bytes.map(|claimed_bytes| Claim {
                     reclaimer: self.calls.len() as u32,
-                    claimed_bytes: call.claimed_bytes,
+                    claimed_bytes,
                     took: call.took,
-                });
+                }));
                 self.calls.push(call);
             }
         }
@@ -203,7 +203,7 @@ impl Driver {
         }
         Some(ReclaimerCall {
             name,
-            claimed_bytes: claim.map_or(0, |claim| u64::try_from(claim.claimed_bytes).unwrap_or(0)),
+            claimed_bytes: claim.and_then(|claim| u64::try_from(claim.claimed_bytes).ok()),
             took,
             ending,
         })

@@ -119,8 +119,8 @@ pub struct Cleanup {
 pub struct ReclaimerCall {
     /// As registered.
     pub name: String,
-    /// What it says that it freed.
-    pub claimed_bytes: u64,
+    /// What it says that it freed; `None` where it cannot tell, panicked or has not returned.
+    pub claimed_bytes: Option<u64>,
     /// How long its call took, or has taken when its deadline passed.
     pub took: Duration,
     /// How it ended.

@@ -16,7 +16,10 @@ pub(super) fn entry(cleanup: &Cleanup, start_mono_ns: u64) -> layout::Cleanup {
         settle_ns: record.settle_ms.saturating_mul(1_000_000),
         before_bytes: record.before_bytes,
         freed_bytes: record.freed_bytes,
-        claimed_bytes: record.claimed_bytes(),
+        claimed_bytes: match record.claims.is_empty() {
+            true => layout::CLAIM_UNKNOWN,
+            false => record.claimed_bytes(),
+        },
         target_bytes: record.target_bytes,
         trigger: trigger(record.trigger),
         level: record.level as u32,
@@ -62,7 +65,7 @@ fn call(call: &ReclaimerCall) -> CleanupCall {
     let bytes = (0..=room).rev().find(whole).unwrap_or(0);
     name[..bytes].copy_from_slice(&call.name.as_bytes()[..bytes]);
     CleanupCall {
-        claimed_bytes: call.claimed_bytes,
+        claimed_bytes: call.claimed_bytes.unwrap_or(layout::CLAIM_UNKNOWN),
         took_us: u32::try_from(call.took.as_micros()).unwrap_or(u32::MAX),
         ending: match call.ending {
             CallEnding::Returned => layout::ENDING_RETURNED,
@@ -80,7 +83,7 @@ mod tests {
     fn called(name: &str, claimed_bytes: u64) -> ReclaimerCall {
         ReclaimerCall {
             name: name.into(),
-            claimed_bytes,
+            claimed_bytes: Some(claimed_bytes),
             took: Duration::from_micros(5),
             ending: CallEnding::Late,
         }

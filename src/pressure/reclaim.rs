@@ -43,20 +43,25 @@ pub struct ReclaimRequest {
 /// What a reclaimer believes to have freed: a claim, beside which the ledger sets what came free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// Bytes.
-    pub bytes: u64,
+    /// Bytes; `None`: it cannot tell.
+    pub bytes: Option<u64>,
 }
 
 impl Reclaimed {
     /// Nothing was freed.
-    pub const NOTHING: Reclaimed = Reclaimed { bytes: 0 };
+    pub const NOTHING: Reclaimed = Reclaimed::bytes(0);
+
+    /// What was freed cannot be told, as after a collection whose finalizers free.
+    pub const UNKNOWN: Reclaimed = Reclaimed { bytes: None };
 
     /// So many bytes were.
     pub const fn bytes(bytes: u64) -> Reclaimed {
-        Reclaimed { bytes }
+        Reclaimed { bytes: Some(bytes) }
     }
 }
 
+/// What C's reclaimers give that cannot tell.
+const UNKNOWN: i64 = -1;
 /// After so many panics a reclaimer is not called any more.
 const MAX_PANICS: u32 = 3;
 
@@ -153,11 +158,13 @@ unsafe extern "C" fn call(context: *mut c_void, request: *const core::Request) -
         deadline: deadline(request.deadline_mono_ns),
     };
     match catch_unwind(AssertUnwindSafe(|| entry.reclaim.reclaim(&request))) {
-        Ok(freed) => i64::try_from(freed.bytes).unwrap_or(i64::MAX),
+        Ok(freed) => freed
+            .bytes
+            .map_or(UNKNOWN, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         Err(_) => {
             entry.panics.fetch_add(1, Relaxed);
             PANICKED.set(true);
-            0
+            UNKNOWN
         }
     }
 }

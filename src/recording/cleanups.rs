@@ -41,7 +41,7 @@ fn event(cleanup: &NotedCleanup, since_ns: u64) -> PressureEvent {
         level: level(cleanup.level),
         before_bytes: cleanup.before_bytes,
         freed_bytes: cleanup.freed_bytes,
-        claimed_bytes: (cleanup.called > 0).then_some(cleanup.claimed_bytes),
+        claimed_bytes: cleanup.claimed_bytes.filter(|_| cleanup.called > 0),
         settle_s: seconds(cleanup.settle_ns),
         took_s: seconds(cleanup.took_ns),
         is_complete: true,
@@ -73,7 +73,7 @@ fn level(number: u32) -> Level {
 fn call(call: &NotedCall) -> ReclaimerCall {
     ReclaimerCall {
         name: call.name.clone(),
-        claimed_bytes: Some(call.claimed_bytes),
+        claimed_bytes: call.claimed_bytes,
         took_s: f64::from(call.took_us) / 1e6,
         ending: match call.ending {
             layout::ENDING_RETURNED => CallEnding::Returned,

@@ -40,6 +40,15 @@ impl Reclaim for Boaster {
     }
 }
 
+/// Cannot tell what it frees.
+struct Collector;
+
+impl Reclaim for Collector {
+    fn reclaim(&self, _: &ReclaimRequest) -> Reclaimed {
+        Reclaimed::UNKNOWN
+    }
+}
+
 fn say(pressure: &Pressure) {
     let mut out = std::io::stdout().lock();
     for cleanup in pressure.cleanups() {
@@ -47,7 +56,10 @@ fn say(pressure: &Pressure) {
         let claims: Vec<String> = cleanup
             .reclaimers
             .iter()
-            .map(|call| format!("{}={}", call.name, call.claimed_bytes))
+            .map(|call| match call.claimed_bytes {
+                Some(bytes) => format!("{}={bytes}", call.name),
+                None => format!("{}=null", call.name),
+            })
             .collect();
         writeln!(
             out,
@@ -124,6 +136,7 @@ fn main() {
     let cache = Arc::new(Cache::default());
     let _cache = ledger().register("a cache of large blocks", Priority::Cache, cache.clone());
     let _boaster = ledger().register("boaster", Priority::Host, Arc::new(Boaster));
+    let _collector = ledger().register("collector", Priority::Host, Arc::new(Collector));
     for cycle in 1..=cycles {
         cache.fill(if is_asked { cycle as usize } else { 60 });
         if is_asked {

@@ -1,17 +1,39 @@
 /*
  * Under HEAPLEDGER_PRESSURE, set by the test: the helper is there before main,
  * again in a forked child and in its child, does what there is (no Python, no
- * JVM: the purge alone), is called heapledger, and a program whose main thread
- * leaves with pthread_exit ends with its own last thread.
+ * JVM: the purge alone), is called heapledger, waits without a timeout, and a
+ * program whose main thread leaves with pthread_exit ends with its own last thread.
  *
  * expect: outcome=exit:0 processes=3 losses.foreign_frees=0
  * expect: in=work site=work allocated_blocks=1 live_blocks=1 requested_bytes=1000
  */
 #include "pressure.h"
 
+#include <sched.h>
+#include <sys/syscall.h>
+
 SITE void *work(void)
 {
     return opaque(malloc(1000));
+}
+
+/* With nothing to do it waits without end: it wakes nobody, and opens no file that a sandbox forbids. */
+static void waits_without_end(uint32_t thread)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%u/syscall", thread);
+    unsigned long number = 0, word, operation = 1, seen, timeout = 0;
+    while (number != SYS_futex || operation != 0 /* FUTEX_WAIT */) {
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t bytes = file >= 0 ? read(file, text, sizeof text - 1) : -1;
+        close(file);
+        if (bytes <= 0)
+            return; /* this kernel does not tell */
+        text[bytes] = 0;
+        if (sscanf(text, "%lu %lx %lx %lx %lx", &number, &word, &operation, &seen, &timeout) != 5)
+            sched_yield(); /* running */
+    }
+    REQUIRE(timeout == 0);
 }
 
 static void serves(void)
@@ -28,6 +50,7 @@ static void serves(void)
     int file = open(path, O_RDONLY | O_CLOEXEC);
     REQUIRE(file >= 0 && read(file, name, sizeof name) > 0 && strcmp(name, "heapledger\n") == 0);
     close(file);
+    waits_without_end(words->helper);
 }
 
 static void wait_for(pid_t child)

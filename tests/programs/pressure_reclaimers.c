@@ -75,7 +75,7 @@ static int64_t purge(void *context, const struct hl_reclaim_request *request)
 {
     (void)context, (void)request;
     note('a');
-    return -1; /* nobody frees less than nothing */
+    return -1; /* it cannot tell, and adds nothing to the sum */
 }
 
 static int64_t leave_for_good(void *context, const struct hl_reclaim_request *request)

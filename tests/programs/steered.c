@@ -17,27 +17,52 @@
 
 static void *blocks[512];
 static volatile sig_atomic_t asked; /* how often it was told to free something */
-static enum { FREES, KEEPS, HANGS, DIES, STOPS } manner;
+static enum { FREES, KEEPS, HANGS, DIES, STOPS, COLLECTS } manner;
 static int64_t claim;
+
+/*
+ * The block whose malloc crosses the threshold is not noted yet when the clean-up
+ * that it brings about may begin already: it waits until all are.
+ */
+static pthread_mutex_t holding = PTHREAD_MUTEX_INITIALIZER;
+
+static sigset_t begin(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_mutex_lock(&holding);
+    return before;
+}
+
+static void end(sigset_t before)
+{
+    pthread_mutex_unlock(&holding);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
 
 SITE static void hold(int count)
 {
     size_t bytes = 0;
+    sigset_t before = begin();
     for (int i = 0; i < count; i++) {
         blocks[i] = opaque(malloc(MIB));
         REQUIRE(blocks[i]);
         bytes += malloc_usable_size(blocks[i]);
     }
+    end(before);
     say(1, "%zu\n", bytes);
 }
 
-/* malloc's family is safe here: the program waits in no call of it when it is told. */
+/* In a signal's handler too: none runs while its thread is in malloc's family, or has the lock. */
 SITE static void let_go(void)
 {
+    sigset_t before = begin();
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         free(blocks[i]);
         blocks[i] = NULL;
     }
+    end(before);
 }
 
 static void on_signal(int signal)
@@ -53,6 +78,7 @@ static int64_t reclaim(void *context, const struct hl_reclaim_request *request)
     asked++;
     switch (manner) {
     case FREES:
+    case COLLECTS:
         let_go();
         break;
     case KEEPS:
@@ -72,11 +98,11 @@ static int64_t reclaim(void *context, const struct hl_reclaim_request *request)
 
 static void enroll(const char *how)
 {
-    static const char *const names[] = {"frees", "keeps", "hangs", "dies", "stops"};
+    static const char *const names[] = {"frees", "keeps", "hangs", "dies", "stops", "collects"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(how, names[i]) == 0)
             manner = i;
-    claim = 300 * (int64_t)MIB;
+    claim = manner == COLLECTS ? -1 : 300 * (int64_t)MIB;
     struct hl_reclaimer what = {sizeof what, how, HL_RECLAIM_CACHE, 0, reclaim, NULL};
     REQUIRE(HEAPLEDGER_REGISTER(&what));
 }

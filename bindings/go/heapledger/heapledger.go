@@ -263,9 +263,12 @@ func (collector *sharedCollector) end() {
 	}
 }
 
-// What its finalizers free in C the collector cannot know: it claims nothing,
-// and the ledger measures.
+// What its finalizers free in C the collector cannot know: the ledger
+// measures.
 func collect(Request) int64 {
 	runtime.GC()
-	return 0
+	return unknown
 }
+
+// What a reclaimer claims that cannot tell.
+const unknown int64 = -1

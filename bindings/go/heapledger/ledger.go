@@ -29,8 +29,8 @@ type Registration struct {
 }
 
 // Register has a function called in each clean-up, under a name that reports
-// show, cut to 47 bytes. It returns the bytes that it believes it freed; what
-// it did free the ledger knows.
+// show, cut to 47 bytes. It returns the bytes that it believes it freed, or a
+// negative number if it cannot tell; what it did free the ledger knows.
 //
 // The function is called on a goroutine of its own, never twice at a time. It
 // may do what Go code may do, [Registration.Unregister] included. One that has
@@ -91,7 +91,7 @@ func (registration *Registration) serve() {
 
 // The answer is given even if the function ends the goroutine.
 func (registration *Registration) call(request *C.struct_mailbox_request) {
-	var claimed int64
+	claimed := unknown
 	defer func() { C.mailbox_answer(registration.box, C.int64_t(claimed)) }()
 	var deadline time.Time
 	if request.remaining_ns != 0 {

@@ -20,6 +20,9 @@
 /* How long the ledger's thread waits where it was given no deadline: longer than any collection that is worth it. */
 #define PATIENCE_NS 10000000000
 
+/* What a reclaimer claims that cannot tell. */
+#define UNKNOWN (-1)
+
 enum state {
     IDLE,
     ASKED,  /* a request waits to be taken */
@@ -64,7 +67,7 @@ static int64_t await(mailbox *box, int64_t until_ns)
     int late = 0;
     while (box->answers == before && box->state != CLOSED && !late)
         late = pthread_cond_timedwait(&box->changed, &box->lock, &until) != 0;
-    return box->answers != before ? box->claimed_bytes : 0;
+    return box->answers != before ? box->claimed_bytes : UNKNOWN;
 }
 
 static int64_t reclaim(void *context, const struct hl_reclaim_request *request)
@@ -73,7 +76,7 @@ static int64_t reclaim(void *context, const struct hl_reclaim_request *request)
     if (getpid() != box->process)
         return 0; /* a forked child has no goroutines, and the eventfd is its parent's */
     int64_t until_ns = wait_until_ns((int64_t)request->deadline_mono_ns);
-    int64_t claimed_bytes = 0;
+    int64_t claimed_bytes = UNKNOWN;
     uint64_t one = 1;
     pthread_mutex_lock(&box->lock);
     /* One that outlasted its deadline is still at work: nothing would come of asking again. */

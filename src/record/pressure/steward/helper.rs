@@ -14,8 +14,6 @@ use crate::recording::model::CallEnding;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The helper's thread starts with the program, and may be a little later than its first bytes.
 const HELPER_STARTS: Duration = Duration::from_millis(50);
-/// What the helper does beside registered reclaimers.
-const INSIDE: [&str; 3] = ["python", "jvm", "trim"];
 /// What a helper without anything else to do is there for.
 const DESCRIPTOR: &str = "pressure_fd";
 
@@ -116,22 +114,15 @@ impl Worker {
                     Duration::from_micros(answer.took_us.into()),
                 ),
             };
-            // Collectors do not know what their work frees.
-            let is_action = INSIDE.contains(&answer.name.as_str()) && answer.claimed_bytes == 0;
-            let says = !is_action && ending == CallEnding::Returned;
-            if says {
-                claims.push(Claim {
-                    reclaimer: claims.len() as u32,
-                    claimed_bytes: answer.claimed_bytes,
-                    took,
-                });
-            }
-            self.called(
-                answer.name,
-                says.then_some(answer.claimed_bytes),
+            let says = answer
+                .claimed_bytes
+                .filter(|_| ending == CallEnding::Returned);
+            claims.extend(says.map(|claimed_bytes| Claim {
+                reclaimer: claims.len() as u32,
+                claimed_bytes,
                 took,
-                ending,
-            );
+            }));
+            self.called(answer.name, says, took, ending);
         }
         claims
     }

@@ -30,6 +30,9 @@ func start(t *testing.T, options ...heapledger.Option) *heapledger.Pressure {
 	return pressure
 }
 
+// What a function claims that cannot tell, or has not answered.
+const unknown = -1
+
 func expect(t *testing.T, claims []standin.Claim, expected ...standin.Claim) {
 	t.Helper()
 	if !reflect.DeepEqual(claims, expected) {
@@ -73,7 +76,7 @@ func TestFunctionsRunFirstThenTheCollector(t *testing.T) {
 		return 42
 	}))
 	claims := standin.Cleanup(1, 0, patience)
-	expect(t, claims, standin.Claim{Name: "frames", Bytes: 42}, standin.Claim{Name: "go"})
+	expect(t, claims, standin.Claim{Name: "frames", Bytes: 42}, standin.Claim{Name: "go", Bytes: unknown})
 	await(t, finalized)
 }
 
@@ -84,10 +87,10 @@ func TestWithoutGCTheCollectorIsLeftAlone(t *testing.T) {
 
 func TestGoCollectsOnceHoweverManyStart(t *testing.T) {
 	first, second := start(t), start(t)
-	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "go"})
+	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "go", Bytes: unknown})
 	first.Stop()
 	first.Stop()
-	expect(t, standin.Cleanup(2, 0, patience), standin.Claim{Name: "go"})
+	expect(t, standin.Cleanup(2, 0, patience), standin.Claim{Name: "go", Bytes: unknown})
 	second.Stop()
 	expect(t, standin.Cleanup(3, 0, patience))
 }
@@ -120,9 +123,9 @@ func TestAFunctionThatOutlastsItsDeadlineIsLeftAloneUntilItReturns(t *testing.T)
 		<-goOn
 		return 42
 	}))
-	expect(t, standin.Cleanup(1, 0, time.Millisecond), standin.Claim{Name: "slow"})
+	expect(t, standin.Cleanup(1, 0, time.Millisecond), standin.Claim{Name: "slow", Bytes: unknown})
 	becomes(t, 1, func() int { return int(calls.Load()) })
-	expect(t, standin.Cleanup(2, 0, patience), standin.Claim{Name: "slow"})
+	expect(t, standin.Cleanup(2, 0, patience), standin.Claim{Name: "slow", Bytes: unknown})
 	if calls.Load() != 1 {
 		t.Errorf("%d calls at once", calls.Load())
 	}
@@ -140,7 +143,7 @@ func TestAFunctionMayUnregisterItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What waits for the function is let go first, and then the ledger told.
-	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "once"})
+	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "once", Bytes: unknown})
 	becomes(t, 0, standin.Registered)
 	expect(t, standin.Cleanup(2, 0, patience))
 }
@@ -161,7 +164,7 @@ func TestStopDoesNotWaitForAFunction(t *testing.T) {
 	said := <-claims
 	close(goOn)
 	await(t, ended)
-	expect(t, said, standin.Claim{Name: "long"})
+	expect(t, said, standin.Claim{Name: "long", Bytes: unknown})
 }
 
 func TestAFunctionThatEndsItsGoroutineIsNotCalledAgain(t *testing.T) {
@@ -169,7 +172,7 @@ func TestAFunctionThatEndsItsGoroutineIsNotCalledAgain(t *testing.T) {
 		runtime.Goexit()
 		return 42
 	}))
-	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "gone"})
+	expect(t, standin.Cleanup(1, 0, patience), standin.Claim{Name: "gone", Bytes: unknown})
 	becomes(t, 0, standin.Registered)
 }
 
