@@ -155,6 +155,14 @@ impl Driver {
         claims
     }
 
+    /// Handles are never used again, and a program may register and unregister without end.
+    fn forget_gone(&mut self) {
+        let priorities = [Priority::Cache, Priority::Host, Priority::Allocator];
+        let there = priorities.map(|priority| core::list(priority as u32));
+        self.standings
+            .retain(|handle, _| there.iter().flatten().any(|listed| listed == handle));
+    }
+
     fn standing(&mut self, handle: u64, priority: Priority) -> Standing {
         let registrations = &mut self.registrations;
         *self.standings.entry(handle).or_insert_with(|| {
@@ -234,6 +242,7 @@ impl Drives for Driver {
         core::arm(i64::MAX);
         core::signal();
         self.calls.clear();
+        self.forget_gone();
         let mut claims = Vec::new();
         for priority in [Priority::Cache, Priority::Host] {
             claims.extend(self.round(priority, cycle.number, cycle.level, cycle.target_bytes));
@@ -278,5 +287,21 @@ impl Drives for Driver {
         } else {
             Event::Look
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_unregistered_is_forgotten() {
+        let shared = Arc::new(Shared::new(std::process::id(), Vec::new()));
+        let mut driver = Driver::new(shared);
+        for handle in [u64::MAX, u64::MAX - 1] {
+            driver.standing(handle, Priority::Cache); // no such is registered any more
+        }
+        driver.forget_gone();
+        assert!(driver.standings.is_empty());
     }
 }

@@ -4,7 +4,7 @@
  * JVM: the purge alone), is called heapledger, waits without a timeout, and a
  * program whose main thread leaves with pthread_exit ends with its own last thread.
  *
- * expect: outcome=exit:0 processes=3 losses.foreign_frees=0
+ * expect: outcome=exit:0 processes=4 losses.foreign_frees=0
  * expect: in=work site=work allocated_blocks=1 live_blocks=1 requested_bytes=1000
  */
 #include "pressure.h"
@@ -82,6 +82,10 @@ int main(void)
         _exit(0);
     }
     wait_for(child);
+    pid_t leaver = fork();
+    if (leaver == 0)
+        pthread_exit(NULL);
+    wait_for(leaver);
     work();
     me = pthread_self();
     start_thread(last, &me);
