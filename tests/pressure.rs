@@ -61,8 +61,14 @@ fn a_main_thread_may_leave_a_child_that_keeps_no_ledger() {
         .arg("-o")
         .arg(directory.join("recording.hlr"))
         .arg("--")
-        .arg(program));
-    assert_eq!((output.code(), output.text.as_str()), (0, "served\n"));
+        .arg(program)
+        .arg("leave"));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "left\n"),
+        "{}",
+        output.error
+    );
 }
 
 #[test]
