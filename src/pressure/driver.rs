@@ -77,7 +77,6 @@ impl Driver {
 
     /// Drives clean-ups until it is told to stop.
     pub(super) fn run(mut self) {
-        core::drive(true);
         let growth_ratio = IN_FORCE.growth_ratio();
         let mut policy = Policy::new(growth_ratio, &self.read());
         drive(&mut self, &mut policy);

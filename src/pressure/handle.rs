@@ -179,6 +179,8 @@ impl Shared {
 
     /// Starts the thread; where none is to be had, nobody drives.
     fn start(shared: &Arc<Shared>) -> std::io::Result<()> {
+        // Before the program goes on: a recorder that saw it grow first would ask for a clean-up, too.
+        core::drive(true);
         let of_thread = Arc::clone(shared);
         let builder = thread::Builder::new().name("heapledger".into());
         match builder.spawn(move || Driver::new(of_thread).run()) {
@@ -187,6 +189,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                core::drive(false);
                 shared.end();
                 Err(error)
             }

@@ -50,6 +50,8 @@ fn hand_over() {
 
     let settings = crate::ledger().pressure().follow_group(false);
     let pressure = settings.growth(f64::INFINITY).start().expect("a ledger");
+    // Not once its thread has come to it: what the program does next the recorder leaves alone.
+    assert_eq!(words.read().expect("whole").driver, std::process::id());
     let own = |words: &layout::Pressure| {
         (words.driver, words.level, words.armed_bytes) == (std::process::id(), 0, i64::MAX)
     };

@@ -283,6 +283,9 @@ impl Driver for Worker {
         let words = self.expect(read)?;
         if words.driver != 0 && words.driver == self.target.pid {
             self.shared.chronicle.note(OWN_DRIVER.to_owned());
+            self.shared
+                .chronicle
+                .hand_over(self.exact_bytes().unwrap_or(0));
             return None;
         }
         let live = self.shared.words.live_bytes();
