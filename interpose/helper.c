@@ -295,7 +295,8 @@ static void main_ends(void *unused)
 {
     (void)unused;
     __atomic_store_n(&main_is_watched, 0, __ATOMIC_RELAXED);
-    hl_pressure_ring(); /* pairs with the helper's look at the bell before it waits: it sees the store */
+    if (hl_ready()) /* not in a child without a ledger, which has the key from its parent */
+        hl_pressure_ring(); /* pairs with the helper's look at the bell before it waits: it sees the store */
 }
 
 /* From any thread; does something on the main one alone. */

@@ -112,7 +112,10 @@ fn the_operators_limit_is_heeded_by_the_programs_own_driver_and_nobody_else_driv
     let (said, root) = record("driving_limited", &options, ["2", "limited", "kill"], 137);
     assert_eq!(said.len(), 2);
     assert_eq!(events(&root), said, "{root}");
-    let line = format!("a cache of large blocks={},boaster=7,collector=null", 60 * MIB);
+    let line = format!(
+        "a cache of large blocks={},boaster=7,collector=null",
+        60 * MIB
+    );
     assert!(
         said.iter()
             .all(|said| said.starts_with("soft_limit") && said.ends_with(&line))

@@ -45,6 +45,33 @@ fn the_helper_serves_forked_children_and_is_not_waited_for() {
 }
 
 #[test]
+fn a_main_thread_may_leave_a_child_that_keeps_no_ledger() {
+    let directory = workspace("pressure_helper_alone");
+    let program = program("pressure_helper.c")
+        .flags(headers())
+        .build(&directory);
+    let output = run(heapledger()
+        .args([
+            "run",
+            "-q",
+            "--no-children",
+            "--on-pressure",
+            "python,trim,jvm",
+        ])
+        .arg("-o")
+        .arg(directory.join("recording.hlr"))
+        .arg("--")
+        .arg(program)
+        .arg("leave"));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "left\n"),
+        "{}",
+        output.error
+    );
+}
+
+#[test]
 fn a_library_is_unloaded_while_its_reclaimer_runs() {
     let directory = workspace("pressure_unload");
     let plugin = library("pressure_unload_library.c")

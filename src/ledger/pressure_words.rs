@@ -23,6 +23,9 @@ use super::pages::{FilePages, read};
 /// Two calls a slot: with more of them a sum would take longer than clean-ups may wait.
 const MAX_SLOTS: u32 = 256;
 
+/// What [`Change`] can take away.
+const CROSSED: u32 = 0x7ff;
+
 /// The pressure words of one ledger, writable.
 ///
 /// One driver a ledger: two would answer each other's requests.
@@ -199,11 +202,15 @@ impl PressureWords {
     /// They stay until [`take`](Self::take).
     ///
     /// # Errors
-    /// When the file was cut short.
+    /// When the file was cut short, or holds what no version writes there and [`take`](Self::take)
+    /// would leave.
     pub(crate) fn wait_crossed(&self, at_most: Duration) -> io::Result<u32> {
         let until = Instant::now().checked_add(at_most);
         loop {
             let crossed = self.read()?.crossed;
+            if crossed & !CROSSED != 0 {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             if crossed != 0 || !self.wait(Word::Crossed, 0, until)? {
                 return Ok(crossed);
             }
@@ -215,7 +222,7 @@ impl PressureWords {
     /// # Errors
     /// When the file was cut short.
     pub(crate) fn take(&self) -> io::Result<u32> {
-        let crossed = self.read()?.crossed & 0x7ff;
+        let crossed = self.read()?.crossed & CROSSED;
         if crossed != 0 {
             self.change(Word::Crossed, Change::Clear(crossed))?;
         }

@@ -314,6 +314,21 @@ fn a_ledger_that_is_cut_short_is_an_error() {
 }
 
 #[test]
+fn bits_that_no_version_sets_are_no_reason_to_look_again_and_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(directory.path());
+    let target = Target::start(&mut Command::new(program), None);
+    let words = PressureWords::open(&target.ledger()).unwrap();
+    let reference = Word::Crossed.reference();
+    words
+        .file
+        .write_all_at(&0x800u32.to_ne_bytes(), reference)
+        .unwrap();
+    let refused = words.wait_crossed(PATIENCE).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
 fn changes_are_encoded_as_the_kernel_reads_them() {
     // linux/futex.h: operation in bits 28 to 30, argument in 12 to 23.
     assert_eq!(Change::Set(3).encode(), 0x0000_3000);

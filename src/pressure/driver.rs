@@ -77,7 +77,6 @@ impl Driver {
 
     /// Drives clean-ups until it is told to stop.
     pub(super) fn run(mut self) {
-        core::drive(true);
         let growth_ratio = IN_FORCE.growth_ratio();
         let mut policy = Policy::new(growth_ratio, &self.read());
         drive(&mut self, &mut policy);
@@ -153,6 +152,14 @@ impl Driver {
             }
         }
         claims
+    }
+
+    /// Handles are never used again, and a program may register and unregister without end.
+    fn forget_gone(&mut self) {
+        let priorities = [Priority::Cache, Priority::Host, Priority::Allocator];
+        let there = priorities.map(|priority| core::list(priority as u32));
+        self.standings
+            .retain(|handle, _| there.iter().flatten().any(|listed| listed == handle));
     }
 
     fn standing(&mut self, handle: u64, priority: Priority) -> Standing {
@@ -234,6 +241,7 @@ impl Drives for Driver {
         core::arm(i64::MAX);
         core::signal();
         self.calls.clear();
+        self.forget_gone();
         let mut claims = Vec::new();
         for priority in [Priority::Cache, Priority::Host] {
             claims.extend(self.round(priority, cycle.number, cycle.level, cycle.target_bytes));
@@ -278,5 +286,21 @@ impl Drives for Driver {
         } else {
             Event::Look
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_unregistered_is_forgotten() {
+        let shared = Arc::new(Shared::new(std::process::id(), Vec::new()));
+        let mut driver = Driver::new(shared);
+        for handle in [u64::MAX, u64::MAX - 1] {
+            driver.standing(handle, Priority::Cache); // no such is registered any more
+        }
+        driver.forget_gone();
+        assert!(driver.standings.is_empty());
     }
 }

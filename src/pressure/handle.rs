@@ -18,6 +18,8 @@ use crate::{Error, Result};
 
 /// Cycles that are remembered.
 const HISTORY: usize = 256;
+/// Notes that are kept.
+const MAX_NOTES: usize = 64;
 
 /// The process in which a driver runs; 0: none. What a forked child finds here is its parent's.
 static DRIVEN: AtomicU32 = AtomicU32::new(0);
@@ -160,7 +162,7 @@ struct Told {
 }
 
 impl Shared {
-    fn new(pid: u32, notes: Vec<String>) -> Shared {
+    pub(super) fn new(pid: u32, notes: Vec<String>) -> Shared {
         Shared {
             pid,
             stop: AtomicBool::new(false),
@@ -177,6 +179,8 @@ impl Shared {
 
     /// Starts the thread; where none is to be had, nobody drives.
     fn start(shared: &Arc<Shared>) -> std::io::Result<()> {
+        // Before the program goes on: a recorder that saw it grow first would ask for a clean-up, too.
+        core::drive(true);
         let of_thread = Arc::clone(shared);
         let builder = thread::Builder::new().name("heapledger".into());
         match builder.spawn(move || Driver::new(of_thread).run()) {
@@ -185,6 +189,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                core::drive(false);
                 shared.end();
                 Err(error)
             }
@@ -199,9 +204,15 @@ impl Shared {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those who ask what there is to say.
+    /// Tells those who ask what there is to say, each thing once, and not without end: a program
+    /// may register slow reclaimers again and again.
     pub(super) fn say(&self, notes: impl IntoIterator<Item = String>) {
-        self.told().notes.extend(notes);
+        let kept = &mut self.told().notes;
+        for note in notes {
+            if kept.len() < MAX_NOTES && !kept.contains(&note) {
+                kept.push(note);
+            }
+        }
     }
 
     /// A clean-up is over.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::{MAX_NOTES, Shared};
 use crate::ledger::cleanups::read_cleanups;
 use crate::ledger::layout;
 use crate::ledger::pages::FilePages;
@@ -49,6 +50,8 @@ fn hand_over() {
 
     let settings = crate::ledger().pressure().follow_group(false);
     let pressure = settings.growth(f64::INFINITY).start().expect("a ledger");
+    // Not once its thread has come to it: what the program does next the recorder leaves alone.
+    assert_eq!(words.read().expect("whole").driver, std::process::id());
     let own = |words: &layout::Pressure| {
         (words.driver, words.level, words.armed_bytes) == (std::process::id(), 0, i64::MAX)
     };
@@ -79,6 +82,16 @@ fn hand_over() {
         (after.driver, after.level, after.armed_bytes),
         (0, 0, i64::MAX)
     );
+}
+
+#[test]
+fn what_there_is_to_say_is_said_once_and_not_without_end() {
+    let shared = Shared::new(std::process::id(), vec!["first".to_owned()]);
+    shared.say(["first".to_owned(), "second".to_owned()]);
+    shared.say((0..1000).map(|number| format!("reclaimer {number}: slow")));
+    let notes = &shared.told().notes;
+    assert_eq!(notes[..3], ["first", "second", "reclaimer 0: slow"]);
+    assert_eq!(notes.len(), MAX_NOTES);
 }
 
 /// In a process of its own, whose ledger is a file.

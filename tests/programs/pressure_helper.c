@@ -4,7 +4,7 @@
  * JVM: the purge alone), is called heapledger, waits without a timeout, and a
  * program whose main thread leaves with pthread_exit ends with its own last thread.
  *
- * expect: outcome=exit:0 processes=3 losses.foreign_frees=0
+ * expect: outcome=exit:0 processes=4 losses.foreign_frees=0
  * expect: in=work site=work allocated_blocks=1 live_blocks=1 requested_bytes=1000
  */
 #include "pressure.h"
@@ -66,9 +66,24 @@ static void *last(void *main_thread)
     return NULL;
 }
 
-int main(void)
+static void fork_and_leave(void)
 {
+    pid_t child = fork();
+    if (child == 0)
+        pthread_exit(NULL);
+    wait_for(child);
+}
+
+/* With an argument the child that leaves is all there is: it may have no ledger. */
+int main(int count, char **arguments)
+{
+    (void)arguments;
     static pthread_t me;
+    if (count > 1) {
+        fork_and_leave();
+        say(1, "left\n");
+        return 0;
+    }
     serves();
     pid_t child = fork();
     if (child == 0) {
@@ -82,6 +97,7 @@ int main(void)
         _exit(0);
     }
     wait_for(child);
+    fork_and_leave();
     work();
     me = pthread_self();
     start_thread(last, &me);

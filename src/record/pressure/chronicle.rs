@@ -74,6 +74,21 @@ impl Chronicle {
         }
     }
 
+    /// The process drives its own from now on, the one that is under way as well: what comes
+    /// free later its own will tell.
+    pub(super) fn hand_over(&self, live_bytes: u64) {
+        let mut pages = self.pages();
+        if let Some(mut event) = pages.current.take()
+            && !event.reclaimers.is_empty()
+        {
+            if !event.is_complete {
+                event.freed_bytes = event.before_bytes.saturating_sub(live_bytes);
+            }
+            event.is_complete = true;
+            pages.past.add(event);
+        }
+    }
+
     /// Something is to be known, once.
     pub(super) fn note(&self, note: String) {
         let notes = &mut self.pages().past.notes;
@@ -149,6 +164,27 @@ mod tests {
         assert_eq!(event.reclaimers.len(), 3);
         assert!(!event.is_complete);
         assert_eq!(chronicle.close(0, 9.0), Pressure::default());
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_process_took_over_ends_there() {
+        let chronicle = Chronicle::default();
+        chronicle.begin(&cycle(1), None);
+        chronicle.hand_over(100); // nobody was asked yet
+        chronicle.begin(&cycle(2), None);
+        chronicle.called(ReclaimerCall {
+            name: "cache".to_owned(),
+            claimed_bytes: Some(30),
+            took_s: 0.5,
+            ending: CallEnding::Returned,
+        });
+        chronicle.hand_over(970);
+        let told = chronicle.close(0, 9.0);
+        assert_eq!((told.cycles, told.freed_bytes), (1, 30));
+        assert_eq!(
+            (told.events[0].t_s, told.events[0].is_complete),
+            (2.0, true)
+        );
     }
 
     #[test]

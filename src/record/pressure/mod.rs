@@ -38,6 +38,8 @@ const WORTH_DIVISOR: u64 = 8;
 /// and so has one that lives as long: readings of it become rare.
 const LONG_LIVED: Duration = Duration::from_secs(2);
 
+/// What stands in the words of pressure no version writes.
+const UNUSABLE: &str = "not driven: its ledger cannot be used";
 /// A program drives its own clean-ups.
 const OWN_DRIVER: &str = "own_driver";
 
@@ -135,6 +137,10 @@ impl Stewards {
         let care = &image.care;
         if care.is_given_up || care.steward.as_ref().is_some_and(Steward::is_at_work) {
             return;
+        }
+        if care.steward.as_ref().is_some_and(Steward::has_given_up) {
+            image.care.is_given_up = true;
+            return image.care.chronicle.note(UNUSABLE.to_owned());
         }
         if words.driver != 0 && words.driver == image.pid {
             return image.care.chronicle.note(OWN_DRIVER.to_owned());

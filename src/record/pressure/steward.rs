@@ -52,6 +52,8 @@ pub(super) struct Shared {
     stop: AtomicBool,
     stalled: AtomicBool,
     at_work: AtomicBool,
+    /// The ledger cannot be used any more.
+    is_gone: AtomicBool,
     errand: Errand,
     chronicle: Arc<Chronicle>,
 }
@@ -83,6 +85,7 @@ impl Steward {
             stop: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             at_work: AtomicBool::new(true),
+            is_gone: AtomicBool::new(false),
             errand: Errand::default(),
             chronicle,
         });
@@ -96,7 +99,6 @@ impl Steward {
             unanswered: None,
             missed: None,
             is_anybody_asked: false,
-            is_gone: false,
         };
         std::thread::Builder::new()
             .name("steward".into())
@@ -108,6 +110,11 @@ impl Steward {
     /// Tells whether its thread is there.
     pub(super) fn is_at_work(&self) -> bool {
         self.0.at_work.load(Acquire) // pairs with the store at the thread's end
+    }
+
+    /// Tells whether it went because the ledger cannot be used; another one would go, too.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.0.is_gone.load(Relaxed)
     }
 
     /// Sends it away without waiting for it, and gives the live bytes then.
@@ -137,8 +144,6 @@ struct Worker {
     missed: Option<u32>,
     /// In the present cycle, or the last one.
     is_anybody_asked: bool,
-    /// The ledger cannot be used any more.
-    is_gone: bool,
 }
 
 impl Worker {
@@ -161,7 +166,9 @@ impl Worker {
 
     /// Takes what a call on the words gives; without words there is nothing left to do.
     fn expect<T>(&mut self, result: io::Result<T>) -> Option<T> {
-        self.is_gone |= result.is_err();
+        if result.is_err() {
+            self.shared.is_gone.store(true, Relaxed);
+        }
         result.ok()
     }
 
@@ -269,13 +276,16 @@ impl Worker {
 
 impl Driver for Worker {
     fn readings(&mut self, event: &Event) -> Option<Readings> {
-        if self.is_gone || self.shared.stop.load(Acquire) {
+        if self.shared.is_gone.load(Relaxed) || self.shared.stop.load(Acquire) {
             return None;
         }
         let read = self.shared.words.read();
         let words = self.expect(read)?;
         if words.driver != 0 && words.driver == self.target.pid {
             self.shared.chronicle.note(OWN_DRIVER.to_owned());
+            self.shared
+                .chronicle
+                .hand_over(self.exact_bytes().unwrap_or(0));
             return None;
         }
         let live = self.shared.words.live_bytes();
