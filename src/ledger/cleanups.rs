@@ -263,8 +263,8 @@ mod tests {
             ending,
         };
         let expected = [
-            call("frames", 300, 40, layout::ENDING_RETURNED),
-            call("python", 0, 0, layout::ENDING_NONE),
+            call("frames", Some(300), 40, layout::ENDING_RETURNED),
+            call("python", Some(0), 0, layout::ENDING_NONE),
         ];
         assert_eq!(read_answers(&ledger, 7), expected);
         assert_eq!(read_answers(&ledger, 8), []);
