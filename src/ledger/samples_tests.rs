@@ -70,7 +70,10 @@ fn read_both(path: &Path) -> (Books, Samples) {
     let file = File::open(path).unwrap();
     let books = Books::read(&FilePages(&file)).unwrap();
     let samples = Samples::read(&FilePages(&file), &books.header, books.modules.len()).unwrap();
-    assert_eq!((samples.dropped, samples.overflowed), (0, 0));
+    assert_eq!(
+        (books.header.samples_dropped, books.header.stacks_overflowed),
+        (0, 0)
+    );
     (books, samples)
 }
 

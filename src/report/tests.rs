@@ -21,6 +21,7 @@ fn figures() -> impl Strategy<Value = StackFigures> {
         at_peak: (signed[2], signed[3]),
         temporary: (unsigned[2], unsigned[3]),
         samples: unsigned[4],
+        ..StackFigures::default()
     })
 }
 

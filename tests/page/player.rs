@@ -321,6 +321,7 @@ fn stack(&(path, side, scope, thread, live, size, turnover): &Row) -> Stack {
             at_peak: ((live + live / 5) as i64, (blocks + blocks / 5) as i64),
             temporary: (live * (turnover / 20), blocks * (turnover / 20)),
             samples: blocks * turnover,
+            ..StackFigures::default()
         },
     }
 }
@@ -513,5 +514,6 @@ fn pressure() -> Pressure {
             event(33.9, Trigger::SoftLimit, Level::Critical, 634, 381, 1.1),
         ],
         notes: Vec::new(),
+        ..Pressure::default()
     }
 }
