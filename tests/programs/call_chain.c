@@ -9,7 +9,7 @@
  *
  * expect: outcome=exit:0 processes=1
  * expect: site=innermost live_blocks=39 live_bytes=39*u(1000)
- * expect: site=moved live_blocks=1 live_bytes=u(300000)
+ * expect: site=moved live_blocks=1 live_bytes=u(100000)
  */
 #include <pthread.h>
 #include <signal.h>
@@ -54,7 +54,7 @@ static void *work(void *to)
         blocks[i] = opaque(first(any(1000)));
         free(opaque(third(any(5000))));
     }
-    blocks[0] = opaque(moved(blocks[0], any(300000)));
+    blocks[0] = opaque(moved(blocks[0], any(100000)));
     return NULL;
 }
 
