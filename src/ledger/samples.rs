@@ -13,6 +13,8 @@ use crate::counts::Side;
 
 /// More frames than any writer keeps of one stack.
 const MOST_FRAMES: usize = layout::PAGE_BYTES / size_of::<u64>();
+/// All frames that a ledger has room for; texts of an enemy's may overlap.
+const MOST_FRAMES_OF_ALL: usize = layout::MAX_PAGES as usize * MOST_FRAMES;
 /// 95 % of a normal distribution lie within so many standard deviations.
 const DEVIATIONS: f64 = 1.96;
 
@@ -141,6 +143,7 @@ impl Samples {
             stacks: Vec::new(),
         };
         let most = layout::SAMPLED_PAGES * layout::SAMPLED_PER_PAGE;
+        let mut frames_left = MOST_FRAMES_OF_ALL;
         let mut left = (head.row_count as usize).min(most);
         for page in head.row_pages {
             let rows = left.min(layout::SAMPLED_PER_PAGE);
@@ -155,7 +158,11 @@ impl Samples {
             let stacks = found
                 .into_iter()
                 .flatten()
-                .filter_map(|row| SampledStack::of(pages, &row, head.mean_bytes as f64, modules));
+                .filter_map(|row| SampledStack::of(pages, &row, head.mean_bytes as f64, modules))
+                .filter_map(|stack| {
+                    frames_left = frames_left.checked_sub(stack.frames.len())?;
+                    Some(stack)
+                });
             samples.stacks.extend(stacks);
         }
         Some(samples)
