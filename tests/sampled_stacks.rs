@@ -5,6 +5,7 @@
 #![cfg(all(
     target_os = "linux",
     target_env = "gnu",
+    feature = "cli",
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
