@@ -180,6 +180,7 @@ fn stack(index: u32) -> Stack {
             at_peak: (bytes as i64, 2),
             temporary: (bytes, 2),
             samples: 6,
+            ..StackFigures::default()
         },
     }
 }

@@ -57,6 +57,8 @@ static uint64_t random_of(hl_sampling *sampling)
 /* Bytes to the next sample: geometric, at least 1. */
 static int64_t draw(hl_sampling *sampling)
 {
+    if (hl.sample_mean_bytes == 1)
+        return 1; /* every byte is a sample's, and so is every block */
     double chance = (double)((random_of(sampling) >> 11) + 1) * 0x1p-53;
     double bytes = -log_of(chance) * (double)hl.sample_mean_bytes;
     int64_t whole = (int64_t)bytes;
@@ -103,7 +105,9 @@ void hl_sampling_start(hl_sampling *sampling, hl_slot *slot, struct hl_walker *w
 static hl_weights weights_of(uint64_t bytes)
 {
     double mean = (double)hl.sample_mean_bytes, x = (double)bytes / mean, weight;
-    if (x < 0.01) /* where 1 - exp(-x) would lose digits; the series' next term is below 1e-13 */
+    if (hl.sample_mean_bytes == 1)
+        weight = 1;
+    else if (x < 0.01) /* where 1 - exp(-x) would lose digits; the series' next term is below 1e-13 */
         weight = 1 / x + 0.5 + x / 12 - x * x * x / 720;
     else
         weight = 1 / (1 - exp_of_minus(x));

@@ -394,8 +394,13 @@ fn recordings_of_every_shape_are_shown_without_a_complaint() {
     let (browser, _) = open(TEST, &sampled);
     let hint = browser.text("return document.getElementById('flame-hint').textContent");
     assert!(
-        hint.contains("estimated from samples, one in 512 KiB on average"),
+        hint.contains("samples, one in 512 KiB on average"),
         "{hint}"
+    );
+    let peak = "return document.querySelector('#flame-measure [data-value=peak]').title";
+    assert_eq!(
+        browser.text(peak),
+        "Which stacks held the peak is not known from samples"
     );
     assert!(
         browser.text(READOUT).contains("samples, ± about "),

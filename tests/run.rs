@@ -242,7 +242,7 @@ fn our_own_failures_are_told_apart() {
         (
             &["run", "--mode", "full", "--", "ls"],
             125,
-            "use --mode count\n",
+            "use --mode sample\n",
         ),
         (
             &["run", "-o", "no/dir/r.hlr", "--", "ls"],

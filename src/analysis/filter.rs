@@ -277,6 +277,7 @@ pub(crate) fn figures_of(counts: &Counts, at_peak: (i64, i64)) -> StackFigures {
         at_peak,
         temporary: (0, 0),
         samples: counts.allocated_blocks,
+        ..StackFigures::default()
     }
 }
 

@@ -85,6 +85,7 @@ fn stack(
             at_peak: (bytes as i64, blocks as i64),
             temporary: (bytes / 10, blocks / 10),
             samples: blocks,
+            ..StackFigures::default()
         },
     }
 }

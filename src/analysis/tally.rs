@@ -112,6 +112,8 @@ fn add_losses(sum: &mut Losses, losses: &Losses) {
         (&mut sum.scopes_overflowed, losses.scopes_overflowed),
         (&mut sum.pages_refused, losses.pages_refused),
         (&mut sum.children_untracked, losses.children_untracked),
+        (&mut sum.samples_dropped, losses.samples_dropped),
+        (&mut sum.stacks_overflowed, losses.stacks_overflowed),
     ] {
         *sum = sum.saturating_add(count);
     }

@@ -158,6 +158,8 @@ pub(crate) fn losses(report: &Report) -> Losses {
             children_untracked: sum
                 .children_untracked
                 .saturating_add(next.children_untracked),
+            samples_dropped: sum.samples_dropped.saturating_add(next.samples_dropped),
+            stacks_overflowed: sum.stacks_overflowed.saturating_add(next.stacks_overflowed),
         })
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use super::size::Size;
 use crate::analysis::tally::RunFigures;
 use crate::record::pressure::{ActionList, Plan, merge};
 use crate::record::{RunOptions, run as record};
+use crate::recording::model::Mode as Recorded;
 use crate::report::{Style, summary};
 
 const EXAMPLES: &str = "\
@@ -18,6 +20,7 @@ Examples:
   heapledger run -- ./server --port 8080
   heapledger run -o new.hlr -- make -j2
   heapledger run --quiet --no-children -- python3 script.py
+  heapledger run --mode sample -- ./server            stacks besides, as a flame graph shows them
   heapledger run --on-pressure python -- python3 script.py          collect when C has grown
   heapledger run --soft-limit 2G --on-pressure jvm,trim -- java -jar app.jar
   heapledger run --soft-limit 2G --on-pressure signal:USR1 -- ./server
@@ -57,9 +60,12 @@ pub(super) struct Arguments {
     /// Recording to write; an earlier one is kept as FILE.old [default: heapledger.NAME.PID.hlr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What to keep of each allocation; this version records mode count
-    #[arg(long, value_enum, default_value_t = Mode::Count)]
-    mode: Mode,
+    /// What to keep of each allocation [default: count]; this version does not record mode full
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Mean bytes between two samples, 1 to 64MiB [default: 512KiB]; means --mode sample
+    #[arg(long, value_name = "SIZE")]
+    sample_bytes: Option<Size>,
     /// Leave children alone
     #[arg(long)]
     no_children: bool,
@@ -85,6 +91,10 @@ pub(super) struct Arguments {
     program: Option<Program>,
 }
 
+/// Above, the spread of estimates would not fit the ledger's counters.
+const SAMPLE_BYTES: RangeInclusive<u64> = 1..=64 << 20;
+const DEFAULT_SAMPLE_BYTES: u64 = 512 << 10;
+
 const PRESSURE_HEADING: &str = "Cleanup pressure";
 
 fn ratio(text: &str) -> Result<f64, String> {
@@ -95,6 +105,32 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
+    /// Gives the mode that was asked for.
+    fn recorded(&self) -> Result<Recorded, String> {
+        let sample_bytes = self.sample_bytes.map(|size| size.bytes);
+        if let Some(bytes) = sample_bytes
+            && !SAMPLE_BYTES.contains(&bytes)
+        {
+            return Err(
+                "--sample-bytes is from 1 B to 64 MiB, on average, between two samples".to_owned(),
+            );
+        }
+        match self.mode {
+            Some(Mode::Full) => Err(
+                "mode `full` records every stack, which this version cannot; use --mode sample"
+                    .to_owned(),
+            ),
+            Some(Mode::Count) if sample_bytes.is_some() => Err(
+                "--sample-bytes goes with --mode sample; mode `count` takes no samples".to_owned(),
+            ),
+            None if sample_bytes.is_none() => Ok(Recorded::Count),
+            Some(Mode::Count) => Ok(Recorded::Count),
+            None | Some(Mode::Sample) => Ok(Recorded::Sample {
+                sample_bytes: sample_bytes.unwrap_or(DEFAULT_SAMPLE_BYTES),
+            }),
+        }
+    }
+
     /// Gives what was asked for, if anything of it was.
     fn plan(&mut self) -> Result<Option<Plan>, String> {
         let bytes = |size: Option<Size>| size.map(|size| size.bytes);
@@ -151,16 +187,10 @@ fn refuse(why: &str) -> ExitCode {
 }
 
 pub(super) fn run(mut arguments: Arguments) -> ExitCode {
-    if arguments.mode != Mode::Count {
-        let mode = if arguments.mode == Mode::Sample {
-            "sample"
-        } else {
-            "full"
-        };
-        return refuse(&format!(
-            "mode `{mode}` records stacks, which this version cannot; use --mode count"
-        ));
-    }
+    let mode = match arguments.recorded() {
+        Ok(mode) => mode,
+        Err(why) => return refuse(&why),
+    };
     let pressure = match arguments.plan() {
         Ok(plan) => plan,
         Err(why) => return refuse(&why),
@@ -170,6 +200,7 @@ pub(super) fn run(mut arguments: Arguments) -> ExitCode {
     };
     let options = RunOptions {
         output: arguments.output,
+        mode,
         children: !arguments.no_children,
         pressure,
         summary: (!arguments.quiet).then_some(print_summary),

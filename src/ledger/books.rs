@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use super::cleanups::{NotedCleanup, read_cleanups};
 use super::layout::{self, Header, Module, Owner, Record, Slot, Text};
 use super::pages::{Pages, page_reference, read, read_array};
+#[cfg(feature = "cli")]
+use super::samples::Samples;
 use crate::counts::{Counts, Side};
 use crate::error::{Error, Result};
 
@@ -29,6 +31,9 @@ pub(crate) struct Books {
     /// Clean-ups that the process drove by itself, the last ones.
     #[cfg(feature = "cli")]
     pub cleanups: Vec<NotedCleanup>,
+    /// Sampled stacks, where its mode is to sample.
+    #[cfg(feature = "cli")]
+    pub samples: Option<Samples>,
 }
 
 /// One owner and what it holds over all slots.
@@ -188,6 +193,10 @@ impl Books {
             books.add_slot(pages, &slot);
             Some(slot.next)
         });
+        #[cfg(feature = "cli")]
+        {
+            books.samples = Samples::read(pages, &header, books.modules.len());
+        }
         Ok(books)
     }
 
@@ -209,6 +218,8 @@ impl Books {
             crossed_frees: 0,
             #[cfg(feature = "cli")]
             cleanups: read_cleanups(pages, 0),
+            #[cfg(feature = "cli")]
+            samples: None,
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);

@@ -15,5 +15,5 @@ pub(crate) mod layout;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) mod pressure_words;
-#[allow(dead_code, reason = "the recorder does not know mode sample yet")]
+#[cfg(feature = "cli")]
 pub(crate) mod samples;

@@ -8,6 +8,7 @@ use std::process::Command;
 use super::*;
 use crate::ledger::books::Books;
 use crate::ledger::pages::FilePages;
+use crate::recording::resolve::{Seen, Tables};
 
 const SEEDS: u32 = 100;
 const MEAN_BYTES: &str = "4096";
@@ -70,7 +71,10 @@ fn read_both(path: &Path) -> (Books, Samples) {
     let file = File::open(path).unwrap();
     let books = Books::read(&FilePages(&file)).unwrap();
     let samples = Samples::read(&FilePages(&file), &books.header, books.modules.len()).unwrap();
-    assert_eq!((samples.dropped, samples.overflowed), (0, 0));
+    assert_eq!(
+        (books.header.samples_dropped, books.header.stacks_overflowed),
+        (0, 0)
+    );
     (books, samples)
 }
 
@@ -286,6 +290,14 @@ fn damage_is_never_a_panic() {
         }
         if let Ok(header) = crate::ledger::books::read_header(&damaged) {
             told += Samples::read(&damaged, &header, 3).map_or(0, |samples| samples.stacks.len());
+        }
+        if let Ok(books) = Books::read(&damaged) {
+            let mut tables = Tables::default();
+            let process = tables.process(&books, Seen::default(), 0);
+            for stack in &process.stacks {
+                let is_known = |&frame: &u32| (frame as usize) < tables.sites.len();
+                assert!(!stack.frames.is_empty() && stack.frames.iter().all(is_known));
+            }
         }
     }
     assert!(told > 0, "nothing was read at all");

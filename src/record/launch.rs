@@ -12,6 +12,7 @@ use std::ptr::null;
 use super::directory::LedgerDirectory;
 use super::inherited::Inherited;
 use super::inspect::Program;
+use crate::recording::model::Mode;
 
 /// Who runs scripts that do not say who runs them.
 const SHELL: &CStr = c"/bin/sh";
@@ -20,6 +21,7 @@ const SHELL: &CStr = c"/bin/sh";
 pub(super) struct Tracking {
     pub library: PathBuf,
     pub directory: LedgerDirectory,
+    pub mode: Mode,
     pub children: bool,
     /// What the environment says besides.
     pub variables: Vec<(&'static str, OsString)>,
@@ -63,6 +65,14 @@ fn environment(program: &Program, tracking: Option<&Tracking>) -> Variables {
     set(&mut all, "HEAPLEDGER_RUN_PID", Some(run_pid));
     let children = (!tracking.children).then(|| "0".into());
     set(&mut all, "HEAPLEDGER_CHILDREN", children);
+    // What the surroundings say of it does not count: the command line decides.
+    let (mode, sample_bytes) = match tracking.mode {
+        Mode::Sample { sample_bytes } => (Some("sample".into()), Some(sample_bytes)),
+        Mode::Count | Mode::Full => (None, None),
+    };
+    let sample_bytes = sample_bytes.map(|bytes| bytes.to_string().into());
+    set(&mut all, "HEAPLEDGER_MODE", mode);
+    set(&mut all, "HEAPLEDGER_SAMPLE_BYTES", sample_bytes);
     for (name, value) in &tracking.variables {
         set(&mut all, name, Some(value.clone()));
     }

@@ -34,7 +34,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::analysis::tally::RunFigures;
 use crate::embedded::PRELOAD;
 use crate::recording::file::Writer;
-use crate::recording::model::Start;
+use crate::recording::model::{Mode, Start};
 use crate::recording::symbols::{self, Detail};
 use clerk::Clerk;
 use directory::LedgerDirectory;
@@ -61,6 +61,8 @@ const NO_LEDGER: &str = "no ledger came: the preload library was not loaded, or 
 /// What `heapledger run` was asked for.
 pub(crate) struct RunOptions {
     pub output: Option<PathBuf>,
+    /// What is known of each allocation; not full.
+    pub mode: Mode,
     pub children: bool,
     /// Whether clean-ups are driven, and how.
     pub pressure: Option<Plan>,
@@ -159,6 +161,7 @@ fn prepare(options: &RunOptions) -> Result<(Tracking, Option<Stewards>)> {
     let tracking = Tracking {
         library,
         directory,
+        mode: options.mode,
         children: options.children,
         variables,
     };

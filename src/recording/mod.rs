@@ -8,6 +8,7 @@ mod frame;
 mod load;
 pub mod model;
 pub(crate) mod resolve;
+mod sampled;
 mod shims;
 pub(crate) mod symbols;
 

@@ -236,6 +236,35 @@ pub struct StackFigures {
     pub temporary: (u64, u64),
     /// Allocations that the figures are made from.
     pub samples: u64,
+    /// How far the figures may be off; all 0 where they are exact.
+    pub errors: StackErrors,
+}
+
+/// Half the width of the 95 % interval around each estimate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackErrors {
+    /// Of bytes held at the end.
+    pub live_bytes: u64,
+    /// Of blocks held at the end.
+    pub live_blocks: u64,
+    /// Of bytes ever allocated.
+    pub allocated_bytes: u64,
+    /// Of blocks ever allocated.
+    pub allocated_blocks: u64,
+}
+
+impl AddAssign for StackErrors {
+    /// Samples are taken independently of each other: squares add up.
+    fn add_assign(&mut self, other: StackErrors) {
+        for (sum, error) in [
+            (&mut self.live_bytes, other.live_bytes),
+            (&mut self.live_blocks, other.live_blocks),
+            (&mut self.allocated_bytes, other.allocated_bytes),
+            (&mut self.allocated_blocks, other.allocated_blocks),
+        ] {
+            *sum = (*sum as f64).hypot(error as f64).round() as u64;
+        }
+    }
 }
 
 impl AddAssign for StackFigures {
@@ -258,6 +287,7 @@ impl AddAssign for StackFigures {
         ] {
             *sum = sum.saturating_add(value);
         }
+        self.errors += other.errors;
     }
 }
 
@@ -322,6 +352,10 @@ pub struct Losses {
     pub pages_refused: u64,
     /// Forked children that could not have a ledger.
     pub children_untracked: u64,
+    /// Sampled blocks that could not be kept.
+    pub samples_dropped: u64,
+    /// Samples booked to an overflow stack, for want of room for another.
+    pub stacks_overflowed: u64,
 }
 
 /// The clean-ups of one process.

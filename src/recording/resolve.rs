@@ -10,7 +10,7 @@ use super::model::{
     Losses, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
     TimelinePoint,
 };
-use super::{bypass, cleanups};
+use super::{bypass, cleanups, sampled};
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, ModuleInfo, OwnerBooks, SizeCounts, ThreadBooks, ThreadKind};
 use crate::ledger::cleanups::NotedCleanup;
@@ -88,6 +88,8 @@ impl Tables {
             forked: header.flags & layout::FLAG_FORKED != 0,
             hooks: header.hooks,
             owners,
+            mode: sampled::mode(books),
+            stacks: sampled::stacks(self, books),
             scopes: books.scopes.clone(),
             threads: books
                 .threads
@@ -140,10 +142,7 @@ impl Tables {
         Some(OwnerEntry {
             site: self.site(books, owner),
             side: owner.side,
-            scope: owner
-                .scope
-                .checked_sub(1)
-                .filter(|&index| (index as usize) < books.scopes.len()),
+            scope: scope_of(books, owner.scope),
             counts: owner.counts,
             at_peak,
         })
@@ -155,13 +154,19 @@ impl Tables {
         } else if let Some(name) = &owner.charged {
             Key::Charged(name.clone())
         } else {
-            match module_of(books, owner) {
-                Some(module) => {
-                    let offset = owner.call_site.wrapping_sub(module.bias);
-                    Key::Code(Some(self.module(books, module)), offset)
-                }
-                None => Key::Code(None, owner.call_site),
+            return self.call(books, owner.call_site, owner.module);
+        };
+        self.intern(key)
+    }
+
+    /// Gives the site of a call: of the address behind it, and the module that the writer named.
+    pub(super) fn call(&mut self, books: &Books, address: u64, module: Option<usize>) -> u32 {
+        let key = match module_of(books, address, module) {
+            Some(module) => {
+                let offset = address.wrapping_sub(module.bias);
+                Key::Code(Some(self.module(books, module)), offset)
             }
+            None => Key::Code(None, address),
         };
         self.intern(key)
     }
@@ -225,6 +230,12 @@ impl Key {
     }
 }
 
+/// Gives the place of a scope in the tables; a ledger counts from 1, and 0 is none.
+pub(super) fn scope_of(books: &Books, scope: u32) -> Option<u32> {
+    let index = scope.checked_sub(1)?;
+    ((index as usize) < books.scopes.len()).then_some(index)
+}
+
 /// Gives what is known of a process whether or not it has books.
 fn known(books: &Books, seen: &Seen, start_unix_ns: u64) -> Process {
     let header = &books.header;
@@ -241,12 +252,10 @@ fn known(books: &Books, seen: &Seen, start_unix_ns: u64) -> Process {
 }
 
 /// Finds a site's module: the one the writer named, or the one mapped there.
-fn module_of<'a>(books: &'a Books, owner: &OwnerBooks) -> Option<&'a ModuleInfo> {
+fn module_of(books: &Books, address: u64, named: Option<usize>) -> Option<&ModuleInfo> {
     // The call is the instruction before the return address, which may be the module's end.
-    let call = owner.call_site.wrapping_sub(1);
-    let named = owner
-        .module
-        .and_then(|index| books.modules.get(index)?.as_ref());
+    let call = address.wrapping_sub(1);
+    let named = named.and_then(|index| books.modules.get(index)?.as_ref());
     named.or_else(|| {
         books
             .modules
@@ -350,5 +359,7 @@ fn losses(books: &Books) -> Losses {
         scopes_overflowed: header.scopes_overflowed,
         pages_refused: header.pages_refused,
         children_untracked: header.children_untracked,
+        samples_dropped: header.samples_dropped,
+        stacks_overflowed: header.stacks_overflowed,
     }
 }

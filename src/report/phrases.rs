@@ -78,6 +78,14 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
         ),
         (losses.children_untracked, "forked children have no ledger"),
         (
+            losses.samples_dropped,
+            "samples found no room and are missing in the stacks",
+        ),
+        (
+            losses.stacks_overflowed,
+            "samples are of stacks that found no room and share one",
+        ),
+        (
             losses.foreign_frees,
             "frees of blocks that were not seen allocated, not booked",
         ),
@@ -183,16 +191,23 @@ pub(crate) fn narrowing(filter: &Filter) -> Option<String> {
 
 /// Says that figures of stacks are estimates, where some are.
 pub(crate) fn estimates(report: &Report) -> Option<String> {
-    let sample_bytes = report
-        .tracked()
-        .filter_map(|process| match process.process.mode {
-            Mode::Sample { sample_bytes } => Some(sample_bytes),
-            Mode::Count | Mode::Full => None,
-        })
-        .max()?;
+    estimates_of(report.tracked().map(|process| process.process))
+}
+
+/// Says the same of processes.
+pub(crate) fn estimates_of<'a>(processes: impl Iterator<Item = &'a Process>) -> Option<String> {
+    let (mut mean_bytes, mut samples) = (None, 0u64);
+    for process in processes {
+        if let Mode::Sample { sample_bytes } = process.mode {
+            mean_bytes = mean_bytes.max(Some(sample_bytes));
+            let taken = process.stacks.iter().map(|stack| stack.figures.samples);
+            samples = taken.fold(samples, u64::saturating_add);
+        }
+    }
     Some(format!(
-        "stacks are estimated from samples, one in {} on average",
-        unsigned_size(sample_bytes)
+        "stacks are estimated from {}, one in {} on average",
+        counted(samples, "sample", "samples"),
+        unsigned_size(mean_bytes?)
     ))
 }
 

@@ -87,6 +87,7 @@ fn stack(numbers: &mut Paths, path: &[u32]) -> Stack {
             at_peak: ((live * size + size) as i64, live as i64 + 1),
             temporary: (blocks / 4 * size, blocks / 4),
             samples: blocks,
+            ..StackFigures::default()
         },
     }
 }

@@ -321,6 +321,7 @@ fn stack(&(path, side, scope, thread, live, size, turnover): &Row) -> Stack {
             at_peak: ((live + live / 5) as i64, (blocks + blocks / 5) as i64),
             temporary: (live * (turnover / 20), blocks * (turnover / 20)),
             samples: blocks * turnover,
+            ..StackFigures::default()
         },
     }
 }
@@ -515,5 +516,6 @@ fn pressure() -> Pressure {
         refused: 0,
         refused_bytes: 0,
         notes: Vec::new(),
+        ..Pressure::default()
     }
 }

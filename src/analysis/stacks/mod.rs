@@ -98,6 +98,8 @@ pub enum Impossible {
     ThreadsHaveNoSites,
     /// Who held the peak is not known by thread.
     ThreadsHaveNoPeak,
+    /// Samples do not tell who held the peak.
+    SamplesHaveNoPeak,
     /// Only mode full knows temporary blocks.
     NoTemporaries,
 }
@@ -113,6 +115,10 @@ impl fmt::Display for Impossible {
             Impossible::ThreadsHaveNoPeak => {
                 "without stacks it is not known which thread held the peak: \
                  choose another measure, or another --by"
+            }
+            Impossible::SamplesHaveNoPeak => {
+                "which stacks held the peak is not known from samples: \
+                 choose another measure, or record with --mode count"
             }
             Impossible::NoTemporaries => {
                 "temporary blocks are not in this recording: record with --mode full"
@@ -319,6 +325,10 @@ fn check(report: &Report, filter: &Filter, by: By) -> Result<(), Impossible> {
     }
     if by == By::Thread && lacks_stacks && filter.measure == Measure::Peak {
         return Err(Impossible::ThreadsHaveNoPeak);
+    }
+    let is_sampled = |process: &Process| matches!(process.mode, Mode::Sample { .. });
+    if filter.measure == Measure::Peak && tracked().any(is_sampled) {
+        return Err(Impossible::SamplesHaveNoPeak);
     }
     let is_full = |process: &Process| process.mode == Mode::Full;
     if filter.measure == Measure::Temporary && !tracked().all(is_full) {

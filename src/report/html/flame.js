@@ -418,6 +418,7 @@ function flameSection() {
 /** Says why a measure cannot be shown; null when it can. */
 function whyNot(measure) {
   if (measure === "temporary" && !data.hasTemporaries) return "Only recordings of mode full know temporary blocks";
+  if (measure === "peak" && data.estimates) return "Which stacks held the peak is not known from samples";
   if (measure === "peak" && !state.hasPeak()) return "Processes peak at different times: choose one of them";
   if (measure === "peak" && state.get.by === "thread" && !data.hasStacks) return "Who held the peak is not known by thread";
   return null;

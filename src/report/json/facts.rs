@@ -137,13 +137,14 @@ pub(super) struct LossesJson {
     scopes_overflowed: u64,
     pages_refused: u64,
     children_untracked: u64,
+    stacks_overflowed: u64,
 }
 
 impl LossesJson {
     pub(super) fn new(losses: &Losses, invariant_violations: u64) -> LossesJson {
         LossesJson {
             foreign_frees: losses.foreign_frees,
-            samples_dropped: 0,
+            samples_dropped: losses.samples_dropped,
             owners_overflowed: losses.owners_overflowed,
             slots_overflowed: losses.slots_overflowed,
             invariant_violations,
@@ -151,6 +152,7 @@ impl LossesJson {
             scopes_overflowed: losses.scopes_overflowed,
             pages_refused: losses.pages_refused,
             children_untracked: losses.children_untracked,
+            stacks_overflowed: losses.stacks_overflowed,
         }
     }
 }

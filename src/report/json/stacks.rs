@@ -84,9 +84,21 @@ impl StackNames {
         append_figure(out, b",\"allocated_bytes\":", figures.allocated_bytes);
         append_figure(out, b",\"allocated_blocks\":", figures.allocated_blocks);
         append_figure(out, b",\"samples\":", figures.samples);
-        append_figure(out, b",\"at_peak_bytes\":", figures.at_peak.0);
-        append_figure(out, b",\"at_peak_blocks\":", figures.at_peak.1);
-        // The other modes do not know: no key, and not 0.
+        // Where a mode does not know: no key, and not 0.
+        if !process.mode.has_exact_stacks() {
+            let errors = &figures.errors;
+            append_figure(out, b",\"live_bytes_error\":", errors.live_bytes);
+            append_figure(out, b",\"live_blocks_error\":", errors.live_blocks);
+            append_figure(out, b",\"allocated_bytes_error\":", errors.allocated_bytes);
+            append_figure(
+                out,
+                b",\"allocated_blocks_error\":",
+                errors.allocated_blocks,
+            );
+        } else {
+            append_figure(out, b",\"at_peak_bytes\":", figures.at_peak.0);
+            append_figure(out, b",\"at_peak_blocks\":", figures.at_peak.1);
+        }
         if process.mode == Mode::Full {
             append_figure(out, b",\"temporary_bytes\":", figures.temporary.0);
             append_figure(out, b",\"temporary_blocks\":", figures.temporary.1);

@@ -91,9 +91,12 @@ impl Page<'_> {
             .tree
             .as_ref()
             .and_then(|tree| phrases::crossed(&tree.losses));
+        let estimates = phrases::estimates(self.report);
+        let estimates = estimates.map(|text| format!("{text} (--format html, flamegraph)"));
         crossed
-            .map(|text| format!("  {text}\n"))
             .into_iter()
+            .chain(estimates)
+            .map(|text| format!("  {text}\n"))
             .chain(notes.iter().map(line))
             .collect()
     }
