@@ -516,6 +516,5 @@ fn pressure() -> Pressure {
         refused: 0,
         refused_bytes: 0,
         notes: Vec::new(),
-        ..Pressure::default()
     }
 }
