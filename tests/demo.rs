@@ -137,8 +137,11 @@ fn pressure_holds_c_down() {
     assert_eq!(number(&held["pressure"], "soft_limit_bytes"), 128 << 20);
     let events = held["pressure"]["events"].as_array().unwrap();
     assert!(!events.is_empty(), "nobody cleaned up");
+    assert_eq!(events[0]["trigger"], "soft_limit");
     for event in events {
-        assert_eq!(event["trigger"], "soft_limit");
+        // Where frames in flight leave more behind than the limit has room for, growth over
+        // that is the reason from then on.
+        assert!(["soft_limit", "growth"].contains(&event["trigger"].as_str().unwrap()));
         assert_eq!(event["reclaimers"][0]["name"], "frames");
         assert!(number(event, "before_bytes") > (128 << 20) * 8 / 10);
     }
