@@ -51,6 +51,8 @@ impl Pressed {
             .growth(f64::INFINITY)
             .soft_limit(soft_limit_bytes)
             .follow_group(false)
+            // What comes free is filled again at once: given back, it would only be touched anew.
+            .trim(false)
             .start()?;
         Ok(Pressed {
             cache,
