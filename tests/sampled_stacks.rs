@@ -439,8 +439,9 @@ fn the_option_decides_and_not_the_surroundings() {
         assert_eq!(output.code(), 0, "{output:?}");
         Recording::open(&recording).unwrap().processes[0].mode
     };
-    assert_eq!(mode(&[]), Mode::Count);
+    assert_eq!(mode(COUNT), Mode::Count);
     let sample_bytes = 512 << 10;
+    assert_eq!(mode(&[]), Mode::Sample { sample_bytes });
     assert_eq!(mode(&["--mode", "sample"]), Mode::Sample { sample_bytes });
     let sample_bytes = 64 << 20;
     assert_eq!(

@@ -24,7 +24,7 @@ const GO_PATIENCE: Duration = Duration::from_secs(600);
 fn record(directory: &Path, name: &str, program: &Path) -> PathBuf {
     let recording = directory.join(format!("{name}.hlr"));
     let output = run(heapledger()
-        .args(["run", "-q", "-o"])
+        .args(["run", "-q", "--mode", "count", "-o"])
         .arg(&recording)
         .arg("--")
         .arg(program));
@@ -186,7 +186,7 @@ fn cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id() {
     let recording = directory.join("by_id.hlr");
     let output = run(heapledger()
         .env("DEBUGINFOD_CACHE_PATH", &cache)
-        .args(["run", "-q", "-o"])
+        .args(["run", "-q", "--mode", "count", "-o"])
         .arg(&recording)
         .arg("--")
         .arg(&program));
@@ -316,12 +316,10 @@ fn sum_of_svg(text: &str) -> i64 {
 fn every_format_has_the_same_sums_to_the_byte() {
     let directory = workspace("same_sums");
     let shell = directory.join("shell.hlr");
-    let output = run(heapledger().args(["run", "-q", "-o"]).arg(&shell).args([
-        "--",
-        "sh",
-        "-c",
-        "ls / | sort | cat >/dev/null",
-    ]));
+    let output = run(heapledger()
+        .args(["run", "-q", "--mode", "count", "-o"])
+        .arg(&shell)
+        .args(["--", "sh", "-c", "ls / | sort | cat >/dev/null"]));
     assert_eq!(output.code(), 0, "{output:?}");
     let inlined = cpp_variant(&directory, "inlined", |_| {});
     for (recording, library) in [(&shell, "libc"), (&inlined, "inlined")] {

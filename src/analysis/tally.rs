@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Cleanups, inherited, take_inherited_off};
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Losses, Module, Outcome, Process, Site};
+use crate::recording::model::{Losses, Mode, Module, Outcome, Process, Site};
 
 /// Untracked processes that are named one by one.
 const NAMED: usize = 5;
@@ -19,6 +19,8 @@ pub(crate) struct RunFigures<'a> {
     /// Highest sum over all processes, as read.
     pub tree_peak: [i64; 3],
     pub outcome: &'a Outcome,
+    /// What was asked for.
+    pub mode: Mode,
     pub duration_s: f64,
     pub file: &'a Path,
     pub file_bytes: u64,
@@ -37,6 +39,10 @@ pub(crate) struct Tally {
     pub largest: Option<Process>,
     pub losses: Losses,
     pub cleanups: Cleanups,
+    /// What stacks are estimated from.
+    pub samples: u64,
+    /// Tracked processes whose ledgers have no stacks, whatever was asked for.
+    pub without_stacks: u64,
     by_site: HashMap<u32, [Counts; 2]>,
     /// What forked processes began with, and did not allocate themselves.
     inherited: Counts,
@@ -51,6 +57,11 @@ impl Tally {
                 self.named.push(process.clone());
             }
         }
+        if process.untracked_reason.is_none() && process.mode == Mode::Count {
+            self.without_stacks += 1;
+        }
+        let samples = process.stacks.iter().map(|stack| stack.figures.samples);
+        self.samples = samples.fold(self.samples, u64::saturating_add);
         self.inherited += inherited(process);
         for owner in &process.owners {
             self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;

@@ -20,7 +20,7 @@ Examples:
   heapledger run -- ./server --port 8080
   heapledger run -o new.hlr -- make -j2
   heapledger run --quiet --no-children -- python3 script.py
-  heapledger run --mode sample -- ./server            stacks besides, as a flame graph shows them
+  heapledger run --sample-bytes 16KiB -- ./tool       more stacks, for a program that allocates little
   heapledger run --on-pressure python -- python3 script.py          collect when C has grown
   heapledger run --soft-limit 2G --on-pressure jvm,trim -- java -jar app.jar
   heapledger run --soft-limit 2G --on-pressure signal:USR1 -- ./server
@@ -60,10 +60,10 @@ pub(super) struct Arguments {
     /// Recording to write; an earlier one is kept as FILE.old [default: heapledger.NAME.PID.hlr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What to keep of each allocation [default: count]; this version does not record mode full
+    /// What to keep besides exact books [default: sample]; this version does not record mode full
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Mean bytes between two samples, 1 to 64MiB [default: 512KiB]; means --mode sample
+    /// Mean bytes between two samples, 1 to 64MiB [default: 512KiB]
     #[arg(long, value_name = "SIZE")]
     sample_bytes: Option<Size>,
     /// Leave children alone
@@ -123,7 +123,6 @@ impl Arguments {
             Some(Mode::Count) if sample_bytes.is_some() => Err(
                 "--sample-bytes goes with --mode sample; mode `count` takes no samples".to_owned(),
             ),
-            None if sample_bytes.is_none() => Ok(Recorded::Count),
             Some(Mode::Count) => Ok(Recorded::Count),
             None | Some(Mode::Sample) => Ok(Recorded::Sample {
                 sample_bytes: sample_bytes.unwrap_or(DEFAULT_SAMPLE_BYTES),
@@ -172,11 +171,11 @@ enum Program {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// Exact counts by owner
+    /// Exact books by owner, no stacks
     Count,
-    /// Counts, and the stacks of a sample of the allocations
+    /// The same books, and the stacks of a sample of the allocations
     Sample,
-    /// Counts, and the stack of every allocation
+    /// The same books, and the stack of every allocation
     Full,
 }
 

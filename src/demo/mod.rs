@@ -216,6 +216,8 @@ fn run_worker(task: &Task, container: &Arc<File>, progress: &Progress) -> Result
     if !ledger().snapshot().sees(Side::C) {
         command.env("LD_PRELOAD", PRELOAD.extract()?);
         command.env_remove("HEAPLEDGER_DIR");
+        // Nobody will read its stacks.
+        command.env_remove("HEAPLEDGER_MODE");
     }
     let mut worker = command.spawn()?;
     let out = worker.stdout.take().context("a worker has an output")?;

@@ -292,6 +292,7 @@ impl Session {
                 sites: &desk.tables.sites,
                 tree_peak: ended.tree_peak,
                 outcome: &ending::from_status(ended.status),
+                mode: options.mode,
                 duration_s,
                 file: &output.path,
                 file_bytes: desk.writer.bytes_written(),

@@ -204,11 +204,23 @@ pub(crate) fn estimates_of<'a>(processes: impl Iterator<Item = &'a Process>) -> 
             samples = taken.fold(samples, u64::saturating_add);
         }
     }
-    Some(format!(
-        "stacks are estimated from {}, one in {} on average",
-        counted(samples, "sample", "samples"),
-        unsigned_size(mean_bytes?)
-    ))
+    Some(sampled(samples, mean_bytes?))
+}
+
+/// Says what stacks are worth in mode sample, and that the rest is exact.
+pub(crate) fn sampled(samples: u64, mean_bytes: u64) -> String {
+    let mean = unsigned_size(mean_bytes);
+    match samples {
+        0 => format!(
+            "no stacks: nothing was sampled, one in {mean} on average (--sample-bytes); \
+             totals and call sites are exact"
+        ),
+        _ => format!(
+            "stacks are estimated from {}, one in {mean} on average; \
+             totals and call sites are exact",
+            counted(samples, "sample", "samples")
+        ),
+    }
 }
 
 /// Tells whether stacks are but the call sites.

@@ -7,7 +7,7 @@ use super::style::{Ink, Style};
 use super::units::{count, counted, duration, printable, size, unsigned_size};
 use crate::analysis::tally::{RunFigures, totals};
 use crate::counts::Counts;
-use crate::recording::model::{Module, OwnerEntry, Process};
+use crate::recording::model::{Mode, Module, OwnerEntry, Process};
 
 /// Sites that are shown.
 const SITES: usize = 5;
@@ -37,6 +37,7 @@ impl Summary<'_> {
             self.print_totals(out, style)?;
             self.print_sites(out, style)?;
             self.print_cleanups(out, style)?;
+            self.print_mode(out, style)?;
         }
         self.print_notes(out, style)?;
         let file = phrases::quoted(&self.0.file.to_string_lossy());
@@ -203,6 +204,33 @@ impl Summary<'_> {
         Ok(())
     }
 
+    /// Says what of all this is exact, and which mode keeps more.
+    fn print_mode(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let tally = self.0.tally;
+        let said = match self.0.mode {
+            Mode::Count => {
+                "no stacks were kept (--mode count); totals and call sites are exact".to_owned()
+            }
+            Mode::Full => "stacks are exact (--mode full), as totals and call sites are".to_owned(),
+            Mode::Sample { sample_bytes } => phrases::sampled(tally.samples, sample_bytes),
+        };
+        writeln!(out, "\n  {}", style.paint(Ink::Faint, &said))?;
+        match self.0.mode {
+            Mode::Count => return Ok(()),
+            Mode::Full => {}
+            Mode::Sample { .. } => {
+                let more = "for exact stacks: heapledger run --mode full";
+                writeln!(out, "  {}", style.paint(Ink::Faint, more))?;
+            }
+        }
+        if tally.without_stacks > 0 {
+            let processes = counted(tally.without_stacks, "process", "processes");
+            let lost = format!("no stacks could be kept in {processes}");
+            writeln!(out, "  {}", style.paint(Ink::Warning, &lost))?;
+        }
+        Ok(())
+    }
+
     fn print_notes(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let mut lost = phrases::losses(&self.0.tally.losses);
         lost.extend(phrases::crossed(&self.0.tally.losses));
@@ -306,6 +334,7 @@ mod tests {
             sites: &recording.sites,
             tree_peak: [0; 3],
             outcome: &root.outcome,
+            mode: Mode::Count,
             duration_s: 2.0,
             file: Path::new("a b.hlr"),
             file_bytes: 1536,
@@ -326,9 +355,58 @@ heapledger: exit code 0 after 2.00 s, 1 process
      586 KiB         60 blocks  player+0x900
      195 KiB         20 blocks  player::parse  player  parse.rs:42
 
+  no stacks were kept (--mode count); totals and call sites are exact
+
 heapledger report 'a b.hlr' (1.5 KiB)
 ";
         assert_eq!(text, expected);
+    }
+
+    /// The part about the mode, with the fixture's processes and so many samples.
+    fn of_mode(mode: Mode, samples: u64, without_stacks: u64) -> String {
+        let recording = fixture::recording();
+        let root = &recording.processes[0];
+        let mut tally = Tally::default();
+        tally.samples = samples;
+        tally.without_stacks = without_stacks;
+        let run = RunFigures {
+            tally: &tally,
+            modules: &recording.modules,
+            sites: &recording.sites,
+            tree_peak: [0; 3],
+            outcome: &root.outcome,
+            mode,
+            duration_s: 2.0,
+            file: Path::new("a.hlr"),
+            file_bytes: 1536,
+        };
+        let mut out = Vec::new();
+        Summary(&run).print_mode(&mut out, Style::PLAIN).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_mode_is_said_and_the_way_to_exact_stacks() {
+        let sample = Mode::Sample {
+            sample_bytes: 512 << 10,
+        };
+        let exact =
+            "totals and call sites are exact\n  for exact stacks: heapledger run --mode full\n";
+        assert_eq!(
+            of_mode(sample, 31, 0),
+            format!("\n  stacks are estimated from 31 samples, one in 512 KiB on average; {exact}")
+        );
+        assert_eq!(
+            of_mode(sample, 0, 2),
+            format!(
+                "\n  no stacks: nothing was sampled, one in 512 KiB on average (--sample-bytes); \
+                 {exact}  no stacks could be kept in 2 processes\n"
+            )
+        );
+        assert_eq!(
+            of_mode(Mode::Full, 0, 0),
+            "\n  stacks are exact (--mode full), as totals and call sites are\n"
+        );
     }
 
     #[test]
@@ -344,6 +422,7 @@ heapledger report 'a b.hlr' (1.5 KiB)
             sites: &recording.sites,
             tree_peak: [0; 3],
             outcome: &root.outcome,
+            mode: Mode::Count,
             duration_s: 2.0,
             file: Path::new("a.hlr"),
             file_bytes: 1536,

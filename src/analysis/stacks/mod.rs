@@ -118,7 +118,7 @@ impl fmt::Display for Impossible {
             }
             Impossible::SamplesHaveNoPeak => {
                 "which stacks held the peak is not known from samples: \
-                 choose another measure, or record with --mode count"
+                 choose another measure, or record with --mode count, which knows call sites"
             }
             Impossible::NoTemporaries => {
                 "temporary blocks are not in this recording: record with --mode full"
@@ -192,7 +192,10 @@ impl<'a> Stacks<'a> {
                     self.add(process, &mut stacks, of, &[row.site], false, figures);
                 }
             }
-            Mode::Sample { .. } | Mode::Full => self.add_recorded(process, &mut stacks),
+            Mode::Sample { .. } | Mode::Full => {
+                self.add_recorded(process, &mut stacks);
+                self.add_charged(process, &mut stacks);
+            }
         }
         stacks
     }
@@ -244,6 +247,22 @@ impl<'a> Stacks<'a> {
                 stack.is_truncated,
                 stack.figures,
             );
+        }
+    }
+
+    /// What was charged by name comes from no call that could be walked from, and is
+    /// exact in the books.
+    fn add_charged(&self, process: usize, stacks: &mut ProcessStacks) {
+        let books = self.report.processes[process].books.iter();
+        for row in books.flat_map(|books| &books.sites) {
+            if self.report.catalog.place(row.site).is_charged() {
+                let figures = StackFigures {
+                    samples: 0,
+                    ..figures_of(&row.counts, row.at_peak)
+                };
+                let of = (row.side, row.scope, None);
+                self.add(process, stacks, of, &[row.site], false, figures);
+            }
         }
     }
 

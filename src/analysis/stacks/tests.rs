@@ -261,3 +261,23 @@ fn a_narrowed_report_keeps_its_totals_and_what_the_filter_chose() {
         (1, 5_000)
     );
 }
+
+#[test]
+fn what_was_charged_by_name_is_beside_the_stacks_of_a_sample() {
+    let mut recording = fixture::recording();
+    recording.processes.truncate(1);
+    let process = &mut recording.processes[0];
+    let sample_bytes = 512 << 10;
+    process.mode = Mode::Sample { sample_bytes };
+    let owner = process.owners[0].clone();
+    recording.sites[owner.site as usize].charged = Some("textures".into());
+    // No block of the other owners was sampled.
+    assert_eq!(
+        all(&recording, By::Site),
+        [format!(
+            "textures (charged) {} {}",
+            owner.side.name(),
+            owner.counts.live_bytes
+        )]
+    );
+}

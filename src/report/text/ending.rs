@@ -92,10 +92,13 @@ impl Page<'_> {
             .as_ref()
             .and_then(|tree| phrases::crossed(&tree.losses));
         let estimates = phrases::estimates(self.report);
-        let estimates = estimates.map(|text| format!("{text} (--format html, flamegraph)"));
+        let has_stacks = |process: &ProcessReport| !process.process.stacks.is_empty();
+        let shown = self.report.tracked().any(has_stacks);
+        let shown = shown.then(|| "stacks are shown by --format html and flamegraph".to_owned());
         crossed
             .into_iter()
             .chain(estimates)
+            .chain(shown)
             .map(|text| format!("  {text}\n"))
             .chain(notes.iter().map(line))
             .collect()
