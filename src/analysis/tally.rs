@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Cleanups, inherited, take_inherited_off};
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Losses, Module, Outcome, Process, Site};
+use crate::recording::model::{Losses, Mode, Module, Outcome, Process, Site};
 
 /// Untracked processes that are named one by one.
 const NAMED: usize = 5;
@@ -37,9 +37,36 @@ pub(crate) struct Tally {
     pub largest: Option<Process>,
     pub losses: Losses,
     pub cleanups: Cleanups,
+    /// The first processes that misused the allocator, and how.
+    pub misused: Vec<Process>,
+    /// Such processes besides.
+    pub more_misused: u64,
+    pub recorded: Recorded,
     by_site: HashMap<u32, [Counts; 2]>,
     /// What forked processes began with, and did not allocate themselves.
     inherited: Counts,
+}
+
+/// What is known of single allocations, over all processes.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    /// Allocations whose stacks are known: a sample, or all.
+    pub allocations: u64,
+    pub stacks: u64,
+    /// In how far, where any are.
+    pub mode: Option<Mode>,
+}
+
+impl Recorded {
+    fn add(&mut self, process: &Process) {
+        if process.mode == Mode::Count {
+            return;
+        }
+        self.mode = Some(process.mode);
+        self.stacks += process.stacks.len() as u64;
+        let known = process.stacks.iter().map(|stack| stack.figures.samples);
+        self.allocations = known.fold(self.allocations, u64::saturating_add);
+    }
 }
 
 impl Tally {
@@ -55,8 +82,20 @@ impl Tally {
         for owner in &process.owners {
             self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;
         }
-        add_losses(&mut self.losses, &process.losses);
+        self.losses += process.losses;
         self.cleanups.add(&process.pressure);
+        self.recorded.add(process);
+        match process.misuses.is_empty() {
+            true => {}
+            false if self.misused.len() < NAMED => self.misused.push(Process {
+                pid: process.pid,
+                exe: process.exe.clone(),
+                args: process.args.clone(),
+                misuses: process.misuses.clone(),
+                ..Process::default()
+            }),
+            false => self.more_misused += 1,
+        }
         let peak = |process: &Process| process.peak.live_bytes[2];
         if self
             .largest
@@ -101,20 +140,4 @@ fn by_side(entries: impl Iterator<Item = (u32, Side, Counts)>, sites: &[Site]) -
         sums[if is_shim { Side::Rust } else { side }.index()] += counts;
     }
     sums
-}
-
-fn add_losses(sum: &mut Losses, losses: &Losses) {
-    for (sum, count) in [
-        (&mut sum.foreign_frees, losses.foreign_frees),
-        (&mut sum.crossed_frees, losses.crossed_frees),
-        (&mut sum.owners_overflowed, losses.owners_overflowed),
-        (&mut sum.slots_overflowed, losses.slots_overflowed),
-        (&mut sum.scopes_overflowed, losses.scopes_overflowed),
-        (&mut sum.pages_refused, losses.pages_refused),
-        (&mut sum.children_untracked, losses.children_untracked),
-        (&mut sum.samples_dropped, losses.samples_dropped),
-        (&mut sum.stacks_overflowed, losses.stacks_overflowed),
-    ] {
-        *sum = sum.saturating_add(count);
-    }
 }

@@ -6,6 +6,7 @@ mod cleanups;
 pub(crate) mod file;
 mod frame;
 mod load;
+mod misuse;
 pub mod model;
 pub(crate) mod resolve;
 mod sampled;

@@ -361,5 +361,6 @@ fn losses(books: &Books) -> Losses {
         children_untracked: header.children_untracked,
         samples_dropped: header.samples_dropped,
         stacks_overflowed: header.stacks_overflowed,
+        misuses_left_out: 0,
     }
 }

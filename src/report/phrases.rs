@@ -1,8 +1,8 @@
 //! Sentences that more than one format says.
 
 use super::units::{count, counted, printable, unsigned_size};
-use crate::analysis::{Cleanups, Filter, Place, Report, signal_name};
-use crate::recording::model::{Losses, Mode, Outcome, Process};
+use crate::analysis::{Call, Cleanups, Filter, Place, Report, signal_name};
+use crate::recording::model::{Losses, Misuse, MisuseEnd, MisuseKind, Mode, Outcome, Process};
 
 /// Says how a process ended: `exit code 0`, `killed by SIGKILL`.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
@@ -84,6 +84,10 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
         (
             losses.stacks_overflowed,
             "samples are of stacks that found no room and share one",
+        ),
+        (
+            losses.misuses_left_out,
+            "calls that misused the allocator found no room and are not listed",
         ),
         (
             losses.foreign_frees,
@@ -204,11 +208,16 @@ pub(crate) fn estimates_of<'a>(processes: impl Iterator<Item = &'a Process>) -> 
             samples = taken.fold(samples, u64::saturating_add);
         }
     }
-    Some(format!(
+    Some(self::samples(samples, mean_bytes?))
+}
+
+/// Says how many samples estimates are from.
+pub(crate) fn samples(samples: u64, mean_bytes: u64) -> String {
+    format!(
         "stacks are estimated from {}, one in {} on average",
         counted(samples, "sample", "samples"),
-        unsigned_size(mean_bytes?)
-    ))
+        unsigned_size(mean_bytes)
+    )
 }
 
 /// Tells whether stacks are but the call sites.
@@ -228,6 +237,71 @@ pub(crate) fn negative_rows(rows: u64) -> Option<String> {
     })
 }
 
+/// Says what was wrong with a call, and with which block: `double free of 24 B at 0x55d0`.
+pub(crate) fn misuse(misuse: &Misuse) -> String {
+    let address = format!("{:#x}", misuse.address);
+    let block = match misuse.bytes {
+        0 => "a block".to_owned(),
+        bytes => unsigned_size(bytes),
+    };
+    let what = match misuse.kind {
+        MisuseKind::DoubleFree => format!("double free of {block} at {address}"),
+        MisuseKind::FreeOfUnknown if misuse.inside_bytes > 0 => {
+            let inside = unsigned_size(misuse.inside_bytes);
+            format!(
+                "free of {address}, {inside} inside a block of {}",
+                unsigned_size(misuse.bytes)
+            )
+        }
+        MisuseKind::FreeOfUnknown => format!("free of {address}, which nobody saw allocated"),
+        MisuseKind::RustFreedByC => format!("{block} of Rust's, at {address}, freed by C"),
+        MisuseKind::CFreedByRust => format!("{block} of C's, at {address}, freed by Rust"),
+    };
+    match misuse.count {
+        0 | 1 => what,
+        times => format!("{what}, {} times", count(times)),
+    }
+}
+
+/// Says what happened at one of a misuse's stacks.
+pub(crate) fn misuse_end(misuse: &Misuse, end: MisuseEnd) -> &'static str {
+    match (end, misuse.kind) {
+        (MisuseEnd::Allocated, _) => "allocated",
+        (MisuseEnd::FirstFreed, _) => "freed first",
+        (MisuseEnd::Freed, MisuseKind::DoubleFree) => "freed again",
+        (MisuseEnd::Freed, _) => "freed",
+    }
+}
+
+/// Sums calls of each kind up: `3 double frees, 1 block of C's freed by Rust`.
+pub(crate) fn misuses<'a>(misuses: impl Iterator<Item = &'a Misuse> + Clone) -> String {
+    let words = |kind| match kind {
+        MisuseKind::DoubleFree => ("double free", "double frees"),
+        MisuseKind::FreeOfUnknown => (
+            "free of what nobody saw allocated",
+            "frees of what nobody saw allocated",
+        ),
+        MisuseKind::RustFreedByC => ("block of Rust's freed by C", "blocks of Rust's freed by C"),
+        MisuseKind::CFreedByRust => ("block of C's freed by Rust", "blocks of C's freed by Rust"),
+    };
+    let sum = |kind| {
+        let alike = misuses.clone().filter(|misuse| misuse.kind == kind);
+        alike.fold(0u64, |sum, misuse| sum.saturating_add(misuse.count))
+    };
+    let parts = MisuseKind::ALL.into_iter().filter_map(|kind| {
+        let (one, many) = words(kind);
+        Some(sum(kind))
+            .filter(|&sum| sum > 0)
+            .map(|sum| counted(sum, one, many))
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Says where a call is written, the file with its directory: `player/parse.rs:42`.
+pub(crate) fn call_source(call: &Call) -> String {
+    source(call.file, call.line)
+}
+
 /// Names the function of a call site, or what stands in for it.
 pub(crate) fn place_name(place: &Place) -> String {
     place
@@ -245,14 +319,16 @@ pub(crate) fn place_address(place: &Place) -> String {
 
 /// Says where a call site is written, the file with its directory: `player/parse.rs:42`.
 pub(crate) fn place_source(place: &Place) -> String {
-    let Some(file) = place.file else {
+    source(place.file, place.line)
+}
+
+fn source(file: Option<&str>, line: Option<u32>) -> String {
+    let Some(file) = file else {
         return String::new();
     };
     let from = file.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
     let file = &file[from..];
-    place
-        .line
-        .map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
+    line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
 }
 
 #[cfg(test)]
