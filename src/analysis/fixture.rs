@@ -80,8 +80,10 @@ pub(crate) fn with_misuse() -> Recording {
     let misuse = |kind, address, bytes| Misuse {
         kind,
         address,
+        is_realloc: false,
         bytes,
-        inside_bytes: 0,
+        inside_bytes: None,
+        said_bytes: None,
         tid: 100,
         t_s: 0.5,
         count: 1,
@@ -98,7 +100,8 @@ pub(crate) fn with_misuse() -> Recording {
             ..misuse(MisuseKind::DoubleFree, 0x55d0_0000_1000, 1_000)
         },
         Misuse {
-            inside_bytes: 16,
+            inside_bytes: Some(16),
+            is_realloc: true,
             allocated: end(&[1, 2]),
             freed: end(&[2]),
             ..misuse(MisuseKind::FreeOfUnknown, 0x55d0_0000_2010, 100)
@@ -112,6 +115,16 @@ pub(crate) fn with_misuse() -> Recording {
             allocated: end(&[0, 2]),
             freed: end(&[1, 2]),
             ..misuse(MisuseKind::CFreedByRust, 0x55d0_0000_4000, 4_096)
+        },
+        Misuse {
+            said_bytes: Some(64),
+            allocated: end(&[1, 2]),
+            freed: end(&[1, 2]),
+            ..misuse(MisuseKind::OtherSize, 0x55d0_0000_5000, 32)
+        },
+        Misuse {
+            freed: end(&[0, 2]),
+            ..misuse(MisuseKind::FreeOfUnseen, 0x7f00_0000_6000, 0)
         },
     ];
     recording

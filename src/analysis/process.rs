@@ -20,7 +20,8 @@ pub struct ProcessReport<'a> {
     pub peak: PeakReport,
     /// Where the books do not add up.
     pub violations: Violations,
-    /// Its misuse of the allocator, in the order in which it began.
+    /// Its misuse of the allocator, in the order in which it began; what is not certain
+    /// to be misuse comes last.
     pub misuses: Vec<&'a Misuse>,
     /// What a reader has to know to read the figures rightly.
     pub notes: Vec<String>,
@@ -212,7 +213,9 @@ fn misuses<'a>(catalog: &Catalog, process: &'a Process) -> Vec<&'a Misuse> {
         site.is_some_and(|site| catalog.place(site).rust_shim)
     };
     let misuses = process.misuses.iter();
-    misuses.filter(|misuse| is_real(misuse, is_shim)).collect()
+    let mut real: Vec<_> = misuses.filter(|misuse| is_real(misuse, is_shim)).collect();
+    real.sort_by_key(|misuse| !misuse.kind.is_certain());
+    real
 }
 
 fn notes(process: &Process, moved: &Moved) -> Vec<String> {

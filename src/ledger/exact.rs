@@ -4,8 +4,6 @@
 //! A ledger that is being written is read as it is: figures of one row may be
 //! an operation apart from each other, those of a process that has ended are exact.
 
-#![allow(dead_code, reason = "recordings do not keep them yet")]
-
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
@@ -18,6 +16,7 @@ use crate::counts::Side;
 #[derive(Debug)]
 pub(crate) struct Exact {
     /// Live bytes of all stacks.
+    #[allow(dead_code, reason = "the sum over the stacks is as good")]
     pub live_bytes: u64,
     /// The most that they ever were.
     pub most_bytes: u64,
@@ -40,6 +39,7 @@ pub(crate) struct ExactStack {
     pub thread: u32,
     pub extent: Extent,
     /// Some frames were found by frame pointers alone.
+    #[allow(dead_code, reason = "recordings do not say so yet")]
     pub guessed: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,

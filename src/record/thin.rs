@@ -171,8 +171,10 @@ mod tests {
         let misuse = |tid| Misuse {
             kind: MisuseKind::DoubleFree,
             address: 16,
+            is_realloc: false,
             bytes: 8,
-            inside_bytes: 0,
+            inside_bytes: None,
+            said_bytes: None,
             tid,
             t_s: 0.0,
             count: 3,

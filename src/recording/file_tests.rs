@@ -48,8 +48,10 @@ fn misuse(site: u32) -> Misuse {
     Misuse {
         kind: MisuseKind::DoubleFree,
         address: u64::MAX,
+        is_realloc: false,
         bytes: 100,
-        inside_bytes: 0,
+        inside_bytes: None,
+        said_bytes: None,
         tid: 7,
         t_s: 0.25,
         count: 2,

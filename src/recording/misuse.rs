@@ -10,11 +10,14 @@ pub struct Misuse {
     pub kind: MisuseKind,
     /// Address that the allocator was given, the first time.
     pub address: u64,
-    /// Bytes of the block as booked when it was allocated; 0 where no block is known.
+    /// The block was to be resized, and not only freed.
+    pub is_realloc: bool,
+    /// Bytes of the block, as booked when it was allocated; 0 where none is known.
     pub bytes: u64,
-    /// How far behind its beginning the address lies inside a live block; 0 where it
-    /// is the beginning, or lies in none.
-    pub inside_bytes: u64,
+    /// How far inside that block the address lies, where it is not the block's own.
+    pub inside_bytes: Option<u64>,
+    /// The size that Rust gave back with it, where that was another.
+    pub said_bytes: Option<u64>,
     /// The thread that made the call, by the kernel's identifier; 0 = unknown.
     pub tid: u32,
     /// Seconds from the start of the process to the first such call.
@@ -47,22 +50,34 @@ impl Misuse {
 pub enum MisuseKind {
     /// The block was free already, and its address not given out again since.
     DoubleFree,
-    /// No block begins there that was ever seen allocated.
+    /// No block begins there: the address lies inside one, or in no allocator's memory.
     FreeOfUnknown,
+    /// Nobody saw a block allocated there, which another allocator may have done.
+    FreeOfUnseen,
     /// Rust's global allocator gave the block out, and C's `free` or `realloc` got it.
     RustFreedByC,
     /// C's `malloc` gave the block out, and Rust's global allocator got it back.
     CFreedByRust,
+    /// Rust gave a block back with another size than it had asked for.
+    OtherSize,
 }
 
 impl MisuseKind {
     /// Every kind, in the order in which reports sum them up.
-    pub const ALL: [MisuseKind; 4] = [
+    pub const ALL: [MisuseKind; 6] = [
         MisuseKind::DoubleFree,
         MisuseKind::FreeOfUnknown,
         MisuseKind::RustFreedByC,
         MisuseKind::CFreedByRust,
+        MisuseKind::OtherSize,
+        MisuseKind::FreeOfUnseen,
     ];
+
+    /// Tells whether no correct program does that. Who frees what nobody saw allocated
+    /// may well be right.
+    pub fn is_certain(self) -> bool {
+        self != MisuseKind::FreeOfUnseen
+    }
 
     /// Gives its name in JSON: `double_free`.
     pub fn name(self) -> &'static str {
@@ -71,6 +86,8 @@ impl MisuseKind {
             MisuseKind::FreeOfUnknown => "free_of_unknown",
             MisuseKind::RustFreedByC => "rust_freed_by_c",
             MisuseKind::CFreedByRust => "c_freed_by_rust",
+            MisuseKind::OtherSize => "other_size",
+            MisuseKind::FreeOfUnseen => "free_of_unseen",
         }
     }
 }

@@ -242,20 +242,30 @@ pub(crate) fn misuse(misuse: &Misuse) -> String {
     let address = format!("{:#x}", misuse.address);
     let block = match misuse.bytes {
         0 => "a block".to_owned(),
-        bytes => unsigned_size(bytes),
+        bytes => format!("a block of {}", unsigned_size(bytes)),
+    };
+    let call = match misuse.is_realloc {
+        true => "realloc",
+        false => "free",
     };
     let what = match misuse.kind {
         MisuseKind::DoubleFree => format!("double free of {block} at {address}"),
-        MisuseKind::FreeOfUnknown if misuse.inside_bytes > 0 => {
-            let inside = unsigned_size(misuse.inside_bytes);
-            format!(
-                "free of {address}, {inside} inside a block of {}",
-                unsigned_size(misuse.bytes)
-            )
+        MisuseKind::FreeOfUnknown => match misuse.inside_bytes {
+            Some(inside) => {
+                format!(
+                    "{call} of {address}, {} inside {block}",
+                    unsigned_size(inside)
+                )
+            }
+            None => format!("{call} of {address}, which is no block"),
+        },
+        MisuseKind::FreeOfUnseen => format!("{call} of {address}, which nobody saw allocated"),
+        MisuseKind::RustFreedByC => format!("{block} at {address}, allocated by Rust and freed by C"),
+        MisuseKind::CFreedByRust => format!("{block} at {address}, allocated by C and freed by Rust"),
+        MisuseKind::OtherSize => {
+            let said = unsigned_size(misuse.said_bytes.unwrap_or(0));
+            format!("{block} at {address}, given back by Rust as {said}")
         }
-        MisuseKind::FreeOfUnknown => format!("free of {address}, which nobody saw allocated"),
-        MisuseKind::RustFreedByC => format!("{block} of Rust's, at {address}, freed by C"),
-        MisuseKind::CFreedByRust => format!("{block} of C's, at {address}, freed by Rust"),
     };
     match misuse.count {
         0 | 1 => what,
@@ -265,11 +275,12 @@ pub(crate) fn misuse(misuse: &Misuse) -> String {
 
 /// Says what happened at one of a misuse's stacks.
 pub(crate) fn misuse_end(misuse: &Misuse, end: MisuseEnd) -> &'static str {
-    match (end, misuse.kind) {
-        (MisuseEnd::Allocated, _) => "allocated",
-        (MisuseEnd::FirstFreed, _) => "freed first",
-        (MisuseEnd::Freed, MisuseKind::DoubleFree) => "freed again",
-        (MisuseEnd::Freed, _) => "freed",
+    match end {
+        MisuseEnd::Allocated => "allocated",
+        MisuseEnd::FirstFreed => "freed first",
+        MisuseEnd::Freed if misuse.is_realloc => "resized",
+        MisuseEnd::Freed if misuse.kind == MisuseKind::DoubleFree => "freed again",
+        MisuseEnd::Freed => "freed",
     }
 }
 
@@ -277,12 +288,17 @@ pub(crate) fn misuse_end(misuse: &Misuse, end: MisuseEnd) -> &'static str {
 pub(crate) fn misuses<'a>(misuses: impl Iterator<Item = &'a Misuse> + Clone) -> String {
     let words = |kind| match kind {
         MisuseKind::DoubleFree => ("double free", "double frees"),
-        MisuseKind::FreeOfUnknown => (
-            "free of what nobody saw allocated",
-            "frees of what nobody saw allocated",
+        MisuseKind::FreeOfUnknown => ("free of what is no block", "frees of what is no block"),
+        MisuseKind::FreeOfUnseen => (
+            "free of a block that nobody saw allocated",
+            "frees of blocks that nobody saw allocated",
         ),
-        MisuseKind::RustFreedByC => ("block of Rust's freed by C", "blocks of Rust's freed by C"),
-        MisuseKind::CFreedByRust => ("block of C's freed by Rust", "blocks of C's freed by Rust"),
+        MisuseKind::OtherSize => (
+            "block that Rust gave back with another size",
+            "blocks that Rust gave back with another size",
+        ),
+        MisuseKind::RustFreedByC => ("block allocated by Rust and freed by C", "blocks allocated by Rust and freed by C"),
+        MisuseKind::CFreedByRust => ("block allocated by C and freed by Rust", "blocks allocated by C and freed by Rust"),
     };
     let sum = |kind| {
         let alike = misuses.clone().filter(|misuse| misuse.kind == kind);

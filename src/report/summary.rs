@@ -224,7 +224,8 @@ impl Summary<'_> {
         writeln!(out, "\n  {line}")
     }
 
-    /// Says who misused the allocator: each end by the function that called for it.
+    /// Says who misused the allocator, as far as that is certain: each end by the function
+    /// that called for it.
     fn print_misuses(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let tally = self.0.tally;
         let is_shim = |site: u32| {
@@ -235,7 +236,7 @@ impl Summary<'_> {
             .misused
             .iter()
             .flat_map(|process| process.misuses.iter().map(move |misuse| (process, misuse)))
-            .filter(|(_, misuse)| is_real(misuse, is_shim))
+            .filter(|(_, misuse)| misuse.kind.is_certain() && is_real(misuse, is_shim))
             .collect();
         if real.is_empty() {
             return Ok(());
@@ -473,19 +474,20 @@ heapledger report 'a b.hlr' (1.5 KiB)
         let expected = "
   5,020 allocations with their stacks, 2 stacks in all
 
-  misuse of the allocator: 3 double frees, 1 free of what nobody saw allocated, \
-                        1 block of Rust's freed by C, 1 block of C's freed by Rust
-    double free of 1000 B at 0x55d000001000, 3 times
+  misuse of the allocator: 3 double frees, 1 free of what is no block, 1 block allocated \
+                        by Rust and freed by C, 1 block allocated by C and freed by Rust, 1 block that Rust gave back \
+                        with another size
+    double free of a block of 1000 B at 0x55d000001000, 3 times
       freed again  Vec::grow  player  rust/vec.rs:7
       freed first  main  player
       allocated    decode_frame  libcodec.so.1
-    free of 0x55d000002010, 16 B inside a block of 100 B
-      freed        main  player
+    realloc of 0x55d000002010, 16 B inside a block of 100 B
+      resized      main  player
       allocated    Vec::grow  player  rust/vec.rs:7
-    24 B of Rust's, at 0x55d000003000, freed by C
+    a block of 24 B at 0x55d000003000, allocated by Rust and freed by C
       freed        decode_frame  libcodec.so.1
       allocated    Vec::grow  player  rust/vec.rs:7
-    and 1 more
+    and 2 more
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

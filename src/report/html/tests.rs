@@ -93,8 +93,8 @@ fn misuse_leads_to_its_stacks() {
         .iter()
         .map(|end| &end["node"])
         .collect();
-    // main, parse, grow; main; decode_frame below main.
-    assert_eq!(nodes, [&3, &1, &4]);
+    // Call sites come first: decode_frame, parse, grow. Then main, parse, grow; decode_frame.
+    assert_eq!(nodes, [&6, &4, &7]);
 }
 
 #[test]

@@ -144,22 +144,23 @@ fn misuse_has_both_its_ends() {
         .iter()
         .map(|row| &row["kind"])
         .collect();
-    assert_eq!(
-        kinds,
-        [
-            "double_free",
-            "free_of_unknown",
-            "rust_freed_by_c",
-            "c_freed_by_rust"
-        ]
-    );
+    let all = [
+        "double_free",
+        "free_of_unknown",
+        "rust_freed_by_c",
+        "c_freed_by_rust",
+        "other_size",
+        "free_of_unseen",
+    ];
+    assert_eq!(kinds, all);
     let main = json!({"symbol": "main", "library": "player", "file": null, "line": null, "inlined": false});
     let decode = json!({"symbol": "decode_frame", "library": "libcodec.so.1", "file": null, "line": null, "inlined": false});
     let grow = json!({"symbol": "Vec::grow", "library": "player", "file": "/rust/vec.rs", "line": 7, "inlined": true});
     let parse = json!({"symbol": "player::parse", "library": "player", "file": "/src/player/parse.rs", "line": 42, "inlined": false});
     assert_eq!(
         misuse[0],
-        json!({"kind": "double_free", "address": "0x55d000001000", "bytes": 1_000, "inside_bytes": 0,
+        json!({"kind": "double_free", "address": "0x55d000001000", "call": "free", "bytes": 1_000,
+               "inside_bytes": null, "said_bytes": null, "certain": true,
                "count": 3, "t_s": 0.5, "tid": 100, "thread": "player",
                "stacks": {"allocated": [decode, main], "first_freed": [main], "freed": [grow, parse, main]}})
     );

@@ -9,6 +9,8 @@ use crate::report::units::{count, counted, duration, printable};
 
 /// Calls of a stack that are written out.
 const MOST_CALLS: usize = 12;
+/// Names that are longer stand out of the column.
+const MOST_NAME_COLUMNS: usize = 48;
 
 impl Page<'_> {
     /// Gives what misused the allocator, whatever part of the books is looked at.
@@ -27,7 +29,7 @@ impl Page<'_> {
                 .collect::<Vec<_>>()
                 .into_iter(),
         );
-        let mut text = self.title(&format!("Misuse of the allocator: {kinds}"));
+        let mut text = self.title("Misuse of the allocator") + &format!("  {kinds}\n");
         for (process, misuse) in all().take(most) {
             text += &self.misuse(process, misuse);
         }
@@ -63,21 +65,21 @@ impl Page<'_> {
         let asked = calls.iter().position(|call| !call.is_plumbing());
         let calls = &calls[asked.unwrap_or(0).saturating_sub(1)..];
         let shown = &calls[..calls.len().min(MOST_CALLS)];
+        let width = shown.iter().map(|call| call.name.chars().count()).max();
+        let width = width.unwrap_or(0).min(MOST_NAME_COLUMNS);
         let mut text = String::new();
         for call in shown {
+            let name = printable(&call.name);
+            // An address names its library.
+            let library = call.symbol.map_or("", |_| call.library);
             let source = phrases::call_source(call);
-            let beside = [call.library, &source]
+            let beside = [library, &source]
                 .into_iter()
                 .filter(|part| !part.is_empty());
             let beside = printable(&beside.collect::<Vec<_>>().join("  "));
-            let name = printable(&call.name);
-            // An address names its library.
-            let beside = if call.symbol.is_some() {
-                beside
-            } else {
-                printable(&source)
-            };
-            text += &format!("      {name}  {}\n", self.style.paint(Ink::Faint, &beside));
+            let beside = self.style.paint(Ink::Faint, &beside);
+            text += format!("      {name:<width$}  {beside}").trim_end();
+            text.push('\n');
         }
         let more = (calls.len() - shown.len()) as u64;
         let rest = match (more, is_truncated) {

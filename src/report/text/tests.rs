@@ -58,7 +58,7 @@ fn misuse_is_shown_whatever_part_is_looked_at() {
     let recording = fixture::with_misuse();
     let text = rendered(&recording, Some(By::Scope), 120);
     assert!(
-        text.contains("double free of 1000 B at 0x55d000001000, 3 times"),
+        text.contains("double free of a block of 1000 B at 0x55d000001000, 3 times"),
         "{text}"
     );
 }
