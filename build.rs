@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 21] = [
+const CORE: [&str; 22] = [
     "arena.c",
     "api.c",
     "book.c",
@@ -24,6 +24,7 @@ const CORE: [&str; 21] = [
     "reclaim.c",
     "sample.c",
     "slots.c",
+    "stacks.c",
     "unwind.c",
     "unwind_cfi.c",
     "unwind_full.c",

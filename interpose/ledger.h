@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 4u
+#define HL_LAYOUT 5u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -95,9 +95,12 @@ enum {
 #define HL_SCOPE_PAGES 16u
 #define HL_RECORDS_PER_PAGE 64u /* the last one unused, but in the shared slot: see hl_hot */
 #define HL_RECORD_PAGES (HL_MAX_OWNERS / HL_RECORDS_PER_PAGE)
-#define HL_SAMPLED_PER_PAGE 32u
-#define HL_SAMPLED_PAGES 2048u
-#define HL_MAX_SAMPLED (HL_SAMPLED_PER_PAGE * HL_SAMPLED_PAGES)
+#define HL_STACKS_PER_PAGE 32u
+#define HL_STACK_PAGES 8192u
+#define HL_MAX_STACKS (HL_STACKS_PER_PAGE * HL_STACK_PAGES)
+#define HL_MISUSES_PER_PAGE 64u
+#define HL_MISUSE_PAGES 16u
+#define HL_MAX_MISUSES (HL_MISUSES_PER_PAGE * HL_MISUSE_PAGES)
 #define HL_MAX_SCOPES (HL_SCOPES_PER_PAGE * HL_SCOPE_PAGES)
 #define HL_MAX_MODULES (HL_MODULES_PER_PAGE * HL_MODULE_PAGES)
 
@@ -167,7 +170,7 @@ typedef struct hl_module {
     uint8_t reserved[56];
 } hl_module;
 
-/* hl_sampled.how: how far a stack goes, and how sure it is */
+/* hl_stack.how: how far a stack goes, and how sure it is */
 enum {
     HL_STACK_WHOLE = 0,
     HL_STACK_DEEP = 1,     /* the innermost calls of more */
@@ -196,29 +199,106 @@ typedef struct hl_weights {
     uint64_t spread_bytes;  /* variance of bytes: HL_WEIGHT_SPREAD the square of the mean */
 } hl_weights;
 
-/* A stack as a thread had it, and its samples. The key is written once by whoever interns it; sums by atomic adds. */
-typedef struct hl_sampled {
+/* A stack as a thread had it: what a row of the stacks' table begins with. Written once by whoever interns it. */
+typedef struct hl_stack {
     uint64_t hash;
     hl_text frames; /* 64 bits each, innermost first, at any byte */
     uint32_t tag;
-    uint32_t thread; /* tid */
+    uint32_t thread; /* tid; 0: several threads' */
     uint32_t how;
-    uint32_t ready;  /* release, last of the key */
+    uint32_t ready;  /* release, last */
+} hl_stack;
+
+/* A row where the mode is to sample. Sums by atomic adds. */
+typedef struct hl_sampled {
+    hl_stack stack;
     hl_weights allocated;
     hl_weights freed;
     uint64_t reserved[2];
 } hl_sampled;
 
-/* Three pages, in ledgers whose mode is to sample. */
+/*
+ * A row where the mode is full: all that was allocated with this stack. A free is
+ * booked to the row of its allocation, and a stack that only frees came from holds
+ * nothing. Counters of one thread's row are that thread's alone, but for what other
+ * threads free; those of a row of several are added to atomically.
+ */
+typedef struct hl_exact {
+    hl_stack stack;
+    uint64_t allocated_blocks;
+    uint64_t allocated_bytes;
+    uint64_t freed_blocks;     /* by the row's own thread; by anybody where it has none */
+    uint64_t freed_bytes;
+    uint64_t elsewhere_blocks; /* freed by other threads; atomic */
+    uint64_t elsewhere_bytes;
+    uint64_t temporary_blocks; /* of all freed: by the next operation of the thread that allocated */
+    uint64_t temporary_bytes;
+    int64_t peak_blocks;       /* live when the process last held its most: where `excursion` is hl_samples' */
+    int64_t peak_bytes;
+    uint64_t excursion;        /* else what is live now was live then, too */
+    uint64_t reserved;
+} hl_exact;
+
+/* hl_misuse.kind */
+enum {
+    HL_MISUSE_NONE = 0,            /* not complete yet: skip it */
+    HL_MISUSE_DOUBLE_FREE = 1,     /* of a block that was freed already */
+    HL_MISUSE_NEVER_ALLOCATED = 2, /* of what is no block: inside one, or where no allocator's memory is */
+    HL_MISUSE_NEVER_SEEN = 3,      /* of a block that may be one, but whose allocation did not come to us */
+    HL_MISUSE_RUST_BY_C = 4,       /* allocated by Rust, freed by C */
+    HL_MISUSE_C_BY_RUST = 5,       /* the other way round */
+    HL_MISUSE_OTHER_SIZE = 6,      /* Rust frees it with another size than it asked for; `inside` is that size */
+};
+
+/* hl_misuse.call */
+enum {
+    HL_CALL_FREE = 1,
+    HL_CALL_REALLOC = 2,
+};
+
+/* A call that no program may make. The same kind with the same stacks is one record. */
+typedef struct hl_misuse {
+    uint64_t block;     /* the pointer given, the first time */
+    uint64_t bytes;     /* of the block that it is, was, or lies inside; 0: of none, or not known */
+    uint64_t inside;    /* how far inside a live block the pointer is; 0: not at all */
+    uint32_t allocated; /* 1 + the row of that block's allocation; 0: none */
+    uint32_t freed;     /* the same of its first free */
+    uint32_t called;    /* the same of this call */
+    uint32_t thread;    /* tid */
+    uint64_t mono_ns;   /* CLOCK_MONOTONIC, the first time */
+    uint64_t count;     /* atomic */
+    uint32_t call;
+    uint32_t kind;      /* release, last but for `count` */
+} hl_misuse;
+
+/* hl_samples.rows */
+enum {
+    HL_ROWS_SAMPLED = 0, /* hl_sampled */
+    HL_ROWS_EXACT = 1,   /* hl_exact */
+};
+
+/* Nine pages, in ledgers that keep stacks. */
 typedef struct hl_samples {
-    uint64_t mean_bytes; /* between samples */
+    uint64_t mean_bytes; /* between samples; 0: every block is booked */
     uint32_t row_count;  /* rows handed out; some may not be complete */
+    uint32_t rows;       /* what they are */
+    uint32_t misuse_count;    /* records handed out; some may not be complete */
     uint32_t reserved;
-    uint32_t row_pages[HL_SAMPLED_PAGES]; /* release */
-    uint64_t reserved2[510];
+    uint64_t misuses_dropped; /* atomic: calls that found no room for another record */
+    uint32_t misuse_pages[HL_MISUSE_PAGES]; /* release */
+    uint64_t reserved1[4];
+    /*
+     * Of exact rows, on a line of their own. An excursion is a time in which less is
+     * live than was at most: it is odd while one lasts that rows have noted something of.
+     */
+    int64_t live_bytes; /* atomic */
+    int64_t most_bytes; /* atomic */
+    uint64_t excursion; /* atomic */
+    uint64_t reserved2[493];
+    uint32_t row_pages[HL_STACK_PAGES]; /* release */
 } hl_samples;
 
-#define HL_SAMPLES_PAGES 3u
+#define HL_SAMPLES_PAGES 9u
 
 /* Bytes of one side in one slot: enough for a time series without the records. */
 typedef struct hl_flow {
@@ -463,7 +543,10 @@ typedef struct hl_header {
 _Static_assert(sizeof(hl_record) == 64, "a record is one cache line");
 _Static_assert(sizeof(hl_owner) == HL_PAGE_BYTES / HL_OWNERS_PER_PAGE, "owners fill a page");
 _Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "modules fill a page");
-_Static_assert(sizeof(hl_sampled) == HL_PAGE_BYTES / HL_SAMPLED_PER_PAGE, "sampled stacks fill a page");
+_Static_assert(sizeof(hl_sampled) == HL_PAGE_BYTES / HL_STACKS_PER_PAGE && sizeof(hl_exact) == sizeof(hl_sampled), "stacks fill a page");
+_Static_assert(offsetof(hl_exact, freed_bytes) < 64 && offsetof(hl_exact, elsewhere_blocks) == 64, "other threads write the second line alone");
+_Static_assert(sizeof(hl_misuse) == HL_PAGE_BYTES / HL_MISUSES_PER_PAGE, "misuses fill a page");
+_Static_assert(offsetof(hl_samples, live_bytes) == 128, "what all threads write is a line of its own");
 _Static_assert(sizeof(hl_samples) == HL_SAMPLES_PAGES * HL_PAGE_BYTES, "samples fill their pages");
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");

@@ -4,10 +4,10 @@
  * Every byte that a thread allocates is the next sample's with the same chance,
  * so a block of s bytes is one with 1 - exp(-s / mean). What each stands for is
  * the inverse of that (Horvitz and Thompson), so sums are unbiased whatever the
- * sizes; their spread is summed beside them. Stacks are kept once each, by
- * side, scope and thread.
+ * sizes; their spread is summed beside them.
  */
 #include "core.h"
+#include "stacks.h"
 #include "unwinder.h"
 
 /* ---- chance ---- */
@@ -131,130 +131,9 @@ static void add(hl_weights *to, uint64_t bytes)
     __atomic_fetch_add(&to->spread_bytes, more.spread_bytes, __ATOMIC_RELAXED);
 }
 
-/* ---- rows: a stack by side, scope and thread ---- */
-
-#define INDEX_CELLS (2 * HL_MAX_SAMPLED)
-static _Atomic uint32_t *row_index; /* hash -> 1 + row; written once, release */
-static hl_sampled *_Atomic row_pages[HL_SAMPLED_PAGES];
-
-static hl_samples *samples(void)
-{
-    return hl.samples;
-}
-
 static hl_sampled *row_at(uint32_t index)
 {
-    if (index >= HL_MAX_SAMPLED || !samples())
-        return NULL;
-    hl_sampled *page = hl_table_page((void *_Atomic *)&row_pages[index / HL_SAMPLED_PER_PAGE],
-                                     &samples()->row_pages[index / HL_SAMPLED_PER_PAGE]);
-    return page ? &page[index % HL_SAMPLED_PER_PAGE] : NULL;
-}
-
-/* What a row is of, before it has one. Frames as the ledger keeps them, or as a walk gives them: without modules. */
-typedef struct key {
-    uint64_t hash;
-    const uint64_t *frames;
-    uint32_t count;
-    uint32_t tag;
-    uint32_t thread;
-    uint32_t how;
-    const hl_walker *walker; /* whose frames they are; NULL: nobody can change them meanwhile */
-    uint32_t walk;
-} key;
-
-static uint64_t mixed(uint64_t into, uint64_t word)
-{
-    into = (into ^ word) * 0x9e3779b97f4a7c15ull;
-    return into ^ into >> 29;
-}
-
-static uint64_t hash_of(const key *of, uint64_t objects)
-{
-    uint64_t hash = mixed(mixed(objects, (uint64_t)of->tag << 32 | of->thread), of->how);
-    for (uint32_t i = 0; i < of->count; i++)
-        hash = mixed(hash, of->frames[i]);
-    return hash;
-}
-
-static bool is_row_of(const hl_sampled *row, const key *of)
-{
-    if (!row || !__atomic_load_n(&row->ready, __ATOMIC_ACQUIRE) || row->hash != of->hash || row->tag != of->tag ||
-        row->thread != of->thread || row->how != of->how || row->frames.bytes != of->count * sizeof(uint64_t))
-        return false;
-    const char *there = hl_text_at(row->frames.reference);
-    for (uint32_t i = 0; i < of->count; i++) {
-        uint64_t frame;
-        hl_copy_bytes(&frame, there + i * sizeof frame, sizeof frame);
-        if (HL_FRAME_ADDRESS(frame) != HL_FRAME_ADDRESS(of->frames[i]))
-            return false;
-    }
-    return true;
-}
-
-/* Frames with their modules, which are looked up while they are on the stack. */
-static hl_text keep_frames(const key *of)
-{
-    hl_text text = hl_text_room(of->count * sizeof(uint64_t));
-    char *to = (char *)(uintptr_t)hl_text_at(text.reference);
-    for (uint32_t i = 0; text.reference && i < of->count; i++) {
-        uint64_t frame = of->frames[i];
-        if (of->walker)
-            frame = HL_FRAME(frame, hl_module_of(frame - 1));
-        hl_copy_bytes(to + i * sizeof frame, &frame, sizeof frame);
-    }
-    return text;
-}
-
-static bool interrupted(const key *of)
-{
-    return of->walker && of->walker->walk != of->walk;
-}
-
-#define MOST_PAGES (HL_MAX_PAGES / 4 * 3) /* the rest is for the exact books */
-
-/* 1 + the new row, or 0. */
-static uint32_t new_row(const key *of)
-{
-    uint32_t index = __atomic_load_n(&samples()->row_count, __ATOMIC_RELAXED);
-    if (index >= HL_MAX_SAMPLED || __atomic_load_n(&hl.header->next_page, __ATOMIC_RELAXED) >= MOST_PAGES ||
-        !row_at(index))
-        return 0;
-    hl_text frames = keep_frames(of);
-    if (interrupted(of) || (of->count && !frames.reference))
-        return 0;
-    index = __atomic_fetch_add(&samples()->row_count, 1, __ATOMIC_RELAXED);
-    hl_sampled *row = row_at(index);
-    if (!row)
-        return 0;
-    row->hash = of->hash;
-    row->frames = frames;
-    row->tag = of->tag;
-    row->thread = of->thread;
-    row->how = of->how;
-    __atomic_store_n(&row->ready, 1, __ATOMIC_RELEASE); /* pairs with is_row_of and the reader's copy of the row */
-    return index + 1;
-}
-
-/* 1 + the row; where there is no room for another, the side's row of all that found none. */
-static uint32_t row_of(const key *of)
-{
-    uint32_t cell = (uint32_t)(of->hash >> 40) % INDEX_CELLS;
-    for (uint32_t tries = 0; tries < INDEX_CELLS; cell = (cell + 1) % INDEX_CELLS, tries++) {
-        uint32_t there = atomic_load_explicit(&row_index[cell], memory_order_acquire);
-        if (!there) {
-            uint32_t mine = new_row(of);
-            if (!mine)
-                break;
-            if (atomic_compare_exchange_strong_explicit(&row_index[cell], &there, mine, memory_order_acq_rel,
-                                                        memory_order_acquire))
-                return mine;
-        }
-        if (is_row_of(row_at(there - 1), of))
-            return there;
-    }
-    __atomic_fetch_add(&hl.header->stacks_overflowed, 1, __ATOMIC_RELAXED);
-    return 1 + HL_TAG_SIDE(of->tag);
+    return hl_row_at(index);
 }
 
 /* ---- live samples, by address ---- */
@@ -374,19 +253,8 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
     if (call_site == HL_SITE_OF_OWNER)
         call_site = hl_owner_row(owner)->call_site;
     uint32_t count = hl_unwind(walker, call_site);
-    key of = {.frames = walker->frames,
-              .count = count,
-              .tag = HL_TAG(side, own->scope),
-              .thread = own->slot->tid,
-              .how = walker->how,
-              .walker = walker,
-              .walk = walker->walk};
-    if (!count) { /* the call itself is always known */
-        of.frames = &call_site;
-        of.count = 1;
-    }
-    of.hash = hash_of(&of, walker->objects);
-    hl_held held = {bytes, row_of(&of), owner};
+    hl_stack_key of = hl_key_of_walk(walker, count, &call_site, HL_TAG(side, own->scope), own->slot->tid);
+    hl_held held = {bytes, hl_row_of(&of), owner};
     if (!hold(block, &held)) {
         __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
         return;
@@ -399,32 +267,10 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
 
 /* ---- beginning ---- */
 
-/* The two rows of those that find no room come first. */
-static bool begin_rows(void)
-{
-    uint32_t page = hl_pages_take(HL_SAMPLES_PAGES);
-    if (!page)
-        return false;
-    hl.samples = hl_page_address(page);
-    hl.samples->mean_bytes = hl.sample_mean_bytes;
-    for (uint32_t i = 0; i < HL_SAMPLED_PAGES; i++)
-        atomic_store_explicit(&row_pages[i], NULL, memory_order_relaxed);
-    for (uint32_t side = 0; side < HL_SIDES; side++) {
-        key overflow = {.tag = HL_TAG(side, 0), .how = HL_STACK_OVERFLOW};
-        if (new_row(&overflow) != 1 + side)
-            return false;
-    }
-    hl.header->samples = page;
-    return true;
-}
-
 bool hl_sampling_begin(void)
 {
-    row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
-    if (row_index && level_at(0, true) && hl_unwind_begin(hl_symbol("_dl_find_object")) && begin_rows())
-        return true;
-    hl.samples = NULL;
-    return false;
+    return level_at(0, true) && hl_unwind_begin(hl_symbol("_dl_find_object")) &&
+           hl_rows_begin(HL_ROWS_SAMPLED, hl.sample_mean_bytes);
 }
 
 /* Finds the row's like in this ledger, or makes it, and books what is held there. */
@@ -432,23 +278,23 @@ static void inherit(place *there, const hl_samples *before, const void *(*page)(
                     const void *old)
 {
     uint32_t index = there->held.row - 1;
-    const hl_sampled *rows = index < HL_MAX_SAMPLED ? page(old, before->row_pages[index / HL_SAMPLED_PER_PAGE]) : NULL;
-    const hl_sampled *row = rows ? &rows[index % HL_SAMPLED_PER_PAGE] : NULL;
+    const hl_sampled *rows = index < HL_MAX_STACKS ? page(old, before->row_pages[index / HL_STACKS_PER_PAGE]) : NULL;
+    const hl_stack *row = rows ? &rows[index % HL_STACKS_PER_PAGE].stack : NULL;
     const char *text = row ? page(old, row->frames.reference / HL_PAGE_BYTES) : NULL;
     there->held.row = 0;
-    if (!row || !samples())
+    if (!row || !hl.samples)
         return;
     uint64_t frames[HL_MAX_FRAMES];
     uint32_t bytes = text && row->frames.bytes <= sizeof frames ? row->frames.bytes : 0;
     if (bytes)
         hl_copy_bytes(frames, text + row->frames.reference % HL_PAGE_BYTES, bytes);
-    key of = {.hash = row->hash,
-              .frames = frames,
-              .count = bytes / (uint32_t)sizeof *frames,
-              .tag = row->tag,
-              .thread = row->thread,
-              .how = row->how};
-    there->held.row = row->how == HL_STACK_OVERFLOW ? 1 + HL_TAG_SIDE(row->tag) : row_of(&of);
+    hl_stack_key of = {.hash = row->hash,
+                       .frames = frames,
+                       .count = bytes / (uint32_t)sizeof *frames,
+                       .tag = row->tag,
+                       .thread = row->thread,
+                       .how = row->how};
+    there->held.row = row->how == HL_STACK_OVERFLOW ? 1 + HL_TAG_SIDE(row->tag) : hl_row_of(&of);
     hl_sampled *mine = row_at(there->held.row - 1);
     if (mine)
         add(&mine->allocated, there->held.bytes);
@@ -460,10 +306,7 @@ void hl_sampling_inherit(const hl_header *before, const void *(*page)(const void
     hl.samples = NULL;
     if (!theirs)
         return;
-    hl_release((void *)(uintptr_t)row_index, sizeof *row_index * INDEX_CELLS);
-    row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
-    if (!row_index || !begin_rows())
-        hl.samples = NULL;
+    hl_rows_begin(HL_ROWS_SAMPLED, theirs->mean_bytes);
     for (uint32_t level = 0; level < LEVELS; level++) {
         place *table = level_at(level, false);
         for (uintptr_t i = 0; table && i < LEVEL_CELLS(level); i++) {

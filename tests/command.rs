@@ -258,15 +258,27 @@ fn a_command_is_asked_for() {
 // Options
 
 #[test]
-fn mode_full_is_refused_in_one_line() {
+fn what_goes_with_no_such_mode_is_refused_in_one_line() {
     let directory = workspace("modes");
     let recording = directory.join("r.hlr");
-    let output = run(heapledger()
-        .args(["run", "--mode", "full", "-o"])
-        .arg(&recording)
-        .args(["--", "true"]));
-    assert_refused(&output, 125, &["full", "--mode sample"]);
-    assert!(!recording.exists());
+    for (options, words) in [
+        (&["--abort-on-misuse"][..], "--mode full"),
+        (&["--mode", "count", "--abort-on-misuse"], "--mode full"),
+        (
+            &["--sample-bytes", "1K", "--abort-on-misuse"],
+            "--mode full",
+        ),
+        (&["--mode", "full", "--sample-bytes", "1K"], "--mode sample"),
+    ] {
+        let output = run(heapledger()
+            .arg("run")
+            .args(options)
+            .arg("-o")
+            .arg(&recording)
+            .args(["--", "true"]));
+        assert_refused(&output, 125, &["heapledger: --", words]);
+        assert!(!recording.exists());
+    }
     let output = run(heapledger()
         .args(["run", "--mode", "count", "-q", "-o"])
         .arg(&recording)

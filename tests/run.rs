@@ -240,9 +240,9 @@ fn our_own_failures_are_told_apart() {
             "heapledger: cannot run ./plain: not executable\n",
         ),
         (
-            &["run", "--mode", "full", "--", "ls"],
+            &["run", "--abort-on-misuse", "--", "ls"],
             125,
-            "use --mode sample\n",
+            "needs --mode full: the other modes do not see every misuse\n",
         ),
         (
             &["run", "-o", "no/dir/r.hlr", "--", "ls"],

@@ -463,7 +463,6 @@ fn samples_that_cannot_be_are_refused_in_one_line() {
             &["--mode", "count", "--sample-bytes", "1K"],
             "--mode sample",
         ),
-        (&["--mode", "full"], "--mode sample"),
         (&["--mode", "full", "--sample-bytes", "1K"], "--mode sample"),
     ] {
         let output = run(heapledger().arg("run").args(options).args(["--", "true"]));

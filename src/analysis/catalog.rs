@@ -194,6 +194,11 @@ impl<'a> Catalog<'a> {
         SiteId(self.places.len() as u32 - 1)
     }
 
+    /// Tells whether this is memory that was charged by name, and never allocated.
+    pub(crate) fn is_charged(&self, site: SiteId) -> bool {
+        self.place(site).library == CHARGED
+    }
+
     pub(crate) fn scope_named(&self, name: &str) -> Option<ScopeId> {
         self.scope_ids.get(name).copied()
     }

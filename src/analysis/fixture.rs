@@ -3,9 +3,9 @@
 use crate::counts::{Counts, Side};
 use crate::recording::Recording;
 use crate::recording::model::{
-    CallEnding, Inlined, Level, Mode, Module, Outcome, OwnerEntry, Peak, Pressure, PressureEvent,
-    Process, ReclaimerCall, Site, Sizes, Stack, StackFigures, Start, Thread, TimelinePoint,
-    Trigger,
+    CallEnding, Inlined, Level, Misuse, MisuseKind, MisuseStack, Mode, Module, Outcome, OwnerEntry,
+    Peak, Pressure, PressureEvent, Process, ReclaimerCall, Site, Sizes, Stack, StackFigures, Start,
+    Thread, TimelinePoint, Trigger,
 };
 
 /// (bytes, blocks) allocated and freed; as much requested as allocated.
@@ -44,7 +44,7 @@ pub(crate) fn recording() -> Recording {
 }
 
 /// The same player in mode full: main's parser, with an inlined function, calls the
-/// codec once and allocates once.
+/// codec once and allocates once. What the other fixture frees, this one never asked for.
 pub(crate) fn with_stacks() -> Recording {
     let mut recording = recording();
     recording.sites[1].inlined = vec![Inlined {
@@ -55,11 +55,76 @@ pub(crate) fn with_stacks() -> Recording {
     recording.sites[2].symbol = Some("main".into());
     let process = &mut recording.processes[0];
     process.mode = Mode::Full;
+    process.owners.retain(|owner| owner.counts.live_blocks > 0);
+    process.threads[0].counts = [Counts::default(), counts((200_000, 20), (0, 0))];
     process.stacks = vec![
         stack(&[0, 1, 2], Side::C, (Some(0), 1), (4_000_000, 5_000)),
         Stack {
             is_truncated: true,
             ..stack(&[1, 2], Side::Rust, (None, 0), (200_000, 20))
+        },
+    ];
+    recording
+}
+
+/// The player in mode full, with one misuse of each kind.
+pub(crate) fn with_misuse() -> Recording {
+    let mut recording = with_stacks();
+    let end = |frames: &[u32]| {
+        Some(MisuseStack {
+            frames: frames.to_vec(),
+            is_truncated: false,
+            tid: 101,
+        })
+    };
+    let misuse = |kind, address, bytes| Misuse {
+        kind,
+        address,
+        is_realloc: false,
+        bytes,
+        inside_bytes: None,
+        said_bytes: None,
+        tid: 100,
+        t_s: 0.5,
+        count: 1,
+        allocated: None,
+        first_freed: None,
+        freed: None,
+    };
+    recording.processes[0].misuses = vec![
+        Misuse {
+            count: 3,
+            allocated: end(&[0, 2]),
+            first_freed: end(&[2]),
+            freed: end(&[1, 2]),
+            ..misuse(MisuseKind::DoubleFree, 0x55d0_0000_1000, 1_000)
+        },
+        Misuse {
+            inside_bytes: Some(16),
+            is_realloc: true,
+            allocated: end(&[1, 2]),
+            freed: end(&[2]),
+            ..misuse(MisuseKind::FreeOfUnknown, 0x55d0_0000_2010, 100)
+        },
+        Misuse {
+            allocated: end(&[1, 2]),
+            freed: end(&[0, 2]),
+            ..misuse(MisuseKind::RustFreedByC, 0x55d0_0000_3000, 24)
+        },
+        Misuse {
+            allocated: end(&[0, 2]),
+            freed: end(&[1, 2]),
+            ..misuse(MisuseKind::CFreedByRust, 0x55d0_0000_4000, 4_096)
+        },
+        Misuse {
+            said_bytes: Some(64),
+            allocated: end(&[1, 2]),
+            freed: end(&[1, 2]),
+            ..misuse(MisuseKind::OtherSize, 0x55d0_0000_5000, 32)
+        },
+        Misuse {
+            freed: end(&[0, 2]),
+            ..misuse(MisuseKind::FreeOfUnseen, 0x7f00_0000_6000, 0)
         },
     ];
     recording

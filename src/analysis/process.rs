@@ -3,10 +3,11 @@
 use super::books::{Books, Collector, SiteRow, ThreadRow, size_order};
 use super::catalog::Catalog;
 use super::invariants::{self, Violations};
+use super::misuse::is_real;
 use super::sizes::SizeSummary;
 use super::timeline::seconds;
 use crate::counts::{Counts, Side};
-use crate::recording::model::{OwnerEntry, Process};
+use crate::recording::model::{Misuse, OwnerEntry, Process};
 
 /// One process, analysed.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub struct ProcessReport<'a> {
     pub peak: PeakReport,
     /// Where the books do not add up.
     pub violations: Violations,
+    /// Its misuse of the allocator, in the order in which it began; what is not certain
+    /// to be misuse comes last.
+    pub misuses: Vec<&'a Misuse>,
     /// What a reader has to know to read the figures rightly.
     pub notes: Vec<String>,
 }
@@ -44,6 +48,7 @@ impl<'a> ProcessReport<'a> {
                 books: None,
                 peak: PeakReport::default(),
                 violations: Violations::default(),
+                misuses: Vec::new(),
                 notes: Vec::new(),
             };
         }
@@ -55,6 +60,7 @@ impl<'a> ProcessReport<'a> {
             process,
             peak: peak(process, &books.sites, captured_live_bytes),
             violations: invariants::check(catalog, process, &books),
+            misuses: misuses(catalog, process),
             notes: notes(process, &moved),
             books: Some(books),
         }
@@ -199,6 +205,17 @@ pub(crate) fn held_at_peak(sites: &[SiteRow]) -> Vec<u32> {
         .collect();
     held.sort_by_key(|&index| std::cmp::Reverse(sites[index as usize].at_peak));
     held
+}
+
+fn misuses<'a>(catalog: &Catalog, process: &'a Process) -> Vec<&'a Misuse> {
+    let is_shim = |site| {
+        let site = catalog.site_at(site);
+        site.is_some_and(|site| catalog.place(site).rust_shim)
+    };
+    let misuses = process.misuses.iter();
+    let mut real: Vec<_> = misuses.filter(|misuse| is_real(misuse, is_shim)).collect();
+    real.sort_by_key(|misuse| !misuse.kind.is_certain());
+    real
 }
 
 fn notes(process: &Process, moved: &Moved) -> Vec<String> {

@@ -39,13 +39,32 @@ pub(crate) struct Tally {
     pub largest: Option<Process>,
     pub losses: Losses,
     pub cleanups: Cleanups,
-    /// What stacks are estimated from.
-    pub samples: u64,
+    /// The first processes that misused the allocator, and how.
+    pub misused: Vec<Process>,
+    /// Such processes besides.
+    pub more_misused: u64,
+    pub recorded: Recorded,
     /// Tracked processes whose ledgers have no stacks, whatever was asked for.
     pub without_stacks: u64,
     by_site: HashMap<u32, [Counts; 2]>,
     /// What forked processes began with, and did not allocate themselves.
     inherited: Counts,
+}
+
+/// What is known of single allocations, over all processes.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    /// Allocations whose stacks are known: a sample, or all.
+    pub allocations: u64,
+    pub stacks: u64,
+}
+
+impl Recorded {
+    fn add(&mut self, process: &Process) {
+        self.stacks += process.stacks.len() as u64;
+        let known = process.stacks.iter().map(|stack| stack.figures.samples);
+        self.allocations = known.fold(self.allocations, u64::saturating_add);
+    }
 }
 
 impl Tally {
@@ -60,14 +79,24 @@ impl Tally {
         if process.untracked_reason.is_none() && process.mode == Mode::Count {
             self.without_stacks += 1;
         }
-        let samples = process.stacks.iter().map(|stack| stack.figures.samples);
-        self.samples = samples.fold(self.samples, u64::saturating_add);
         self.inherited += inherited(process);
         for owner in &process.owners {
             self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;
         }
-        add_losses(&mut self.losses, &process.losses);
+        self.losses += process.losses;
         self.cleanups.add(&process.pressure);
+        self.recorded.add(process);
+        match process.misuses.is_empty() {
+            true => {}
+            false if self.misused.len() < NAMED => self.misused.push(Process {
+                pid: process.pid,
+                exe: process.exe.clone(),
+                args: process.args.clone(),
+                misuses: process.misuses.clone(),
+                ..Process::default()
+            }),
+            false => self.more_misused += 1,
+        }
         let peak = |process: &Process| process.peak.live_bytes[2];
         if self
             .largest
@@ -112,20 +141,4 @@ fn by_side(entries: impl Iterator<Item = (u32, Side, Counts)>, sites: &[Site]) -
         sums[if is_shim { Side::Rust } else { side }.index()] += counts;
     }
     sums
-}
-
-fn add_losses(sum: &mut Losses, losses: &Losses) {
-    for (sum, count) in [
-        (&mut sum.foreign_frees, losses.foreign_frees),
-        (&mut sum.crossed_frees, losses.crossed_frees),
-        (&mut sum.owners_overflowed, losses.owners_overflowed),
-        (&mut sum.slots_overflowed, losses.slots_overflowed),
-        (&mut sum.scopes_overflowed, losses.scopes_overflowed),
-        (&mut sum.pages_refused, losses.pages_refused),
-        (&mut sum.children_untracked, losses.children_untracked),
-        (&mut sum.samples_dropped, losses.samples_dropped),
-        (&mut sum.stacks_overflowed, losses.stacks_overflowed),
-    ] {
-        *sum = sum.saturating_add(count);
-    }
 }

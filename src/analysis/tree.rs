@@ -145,22 +145,10 @@ fn sizes(report: &Report, side: Side) -> Option<SizeSummary> {
 
 /// Sums the tracked processes' losses up.
 pub(crate) fn losses(report: &Report) -> Losses {
-    report
-        .tracked()
-        .map(|process| process.process.losses)
-        .fold(Losses::default(), |sum, next| Losses {
-            foreign_frees: sum.foreign_frees.saturating_add(next.foreign_frees),
-            crossed_frees: sum.crossed_frees.saturating_add(next.crossed_frees),
-            owners_overflowed: sum.owners_overflowed.saturating_add(next.owners_overflowed),
-            slots_overflowed: sum.slots_overflowed.saturating_add(next.slots_overflowed),
-            scopes_overflowed: sum.scopes_overflowed.saturating_add(next.scopes_overflowed),
-            pages_refused: sum.pages_refused.saturating_add(next.pages_refused),
-            children_untracked: sum
-                .children_untracked
-                .saturating_add(next.children_untracked),
-            samples_dropped: sum.samples_dropped.saturating_add(next.samples_dropped),
-            stacks_overflowed: sum.stacks_overflowed.saturating_add(next.stacks_overflowed),
-        })
+    let mut sum = Losses::default();
+    let tracked = report.tracked();
+    tracked.for_each(|process| sum += process.process.losses);
+    sum
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `heapledger report`.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use super::output::{Output, refuse_terminal};
 use crate::analysis::stacks::Stacks;
 use crate::analysis::{By, Report};
 use crate::recording::Recording;
-use crate::report::{flamegraph, folded, html, json, pprof, text};
+use crate::report::{flamegraph, folded, html, json, phrases, pprof, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -82,8 +83,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         (Some(stacks), Format::Json) => json::write_with(stacks, out),
         (Some(stacks), Format::Html) => html::write(stacks, by, out),
         (Some(stacks), Format::Flamegraph) => flamegraph::write(stacks, measure, out),
-        (Some(stacks), Format::Folded) => folded::write(stacks, measure, out),
+        (Some(stacks), Format::Folded) => folded::write(stacks, measure, out)
+            .map(|negative| note(phrases::negative_rows(negative))),
         (Some(stacks), Format::Pprof) => pprof::write(stacks, measure, out),
         _ => text::write(&report, by, style, out),
     })
+}
+
+/// Says on standard error what the format has no place for. It may be closed.
+fn note(sentence: Option<String>) {
+    if let Some(sentence) = sentence {
+        let _ = writeln!(io::stderr(), "heapledger: {sentence}");
+    }
 }

@@ -21,6 +21,7 @@ Examples:
   heapledger run -o new.hlr -- make -j2
   heapledger run --quiet --no-children -- python3 script.py
   heapledger run --sample-bytes 16KiB -- ./tool       more stacks, for a program that allocates little
+  heapledger run --mode full -- ./test-suite          every stack: leaks, temporaries, double frees
   heapledger run --on-pressure python -- python3 script.py          collect when C has grown
   heapledger run --soft-limit 2G --on-pressure jvm,trim -- java -jar app.jar
   heapledger run --soft-limit 2G --on-pressure signal:USR1 -- ./server
@@ -60,12 +61,15 @@ pub(super) struct Arguments {
     /// Recording to write; an earlier one is kept as FILE.old [default: heapledger.NAME.PID.hlr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What to keep besides exact books [default: sample]; this version does not record mode full
+    /// What to keep besides exact books [default: sample]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
     /// Mean bytes between two samples, 1 to 64MiB [default: 512KiB]
     #[arg(long, value_name = "SIZE")]
     sample_bytes: Option<Size>,
+    /// End the program by SIGABRT at the first misuse of its allocator (with --mode full)
+    #[arg(long)]
+    abort_on_misuse: bool,
     /// Leave children alone
     #[arg(long)]
     no_children: bool,
@@ -116,8 +120,13 @@ impl Arguments {
             );
         }
         match self.mode {
-            Some(Mode::Full) => Err(
-                "mode `full` records every stack, which this version cannot; use --mode sample"
+            Some(Mode::Full) if sample_bytes.is_some() => Err(
+                "--sample-bytes goes with --mode sample; mode `full` leaves no allocation out"
+                    .to_owned(),
+            ),
+            Some(Mode::Full) => Ok(Recorded::Full),
+            _ if self.abort_on_misuse => Err(
+                "--abort-on-misuse needs --mode full: the other modes do not see every misuse"
                     .to_owned(),
             ),
             Some(Mode::Count) if sample_bytes.is_some() => Err(
@@ -175,7 +184,7 @@ enum Mode {
     Count,
     /// The same books, and the stacks of a sample of the allocations
     Sample,
-    /// The same books, and the stack of every allocation
+    /// The same books, the stack of every allocation, and misuse of the allocator
     Full,
 }
 
@@ -200,6 +209,7 @@ pub(super) fn run(mut arguments: Arguments) -> ExitCode {
     let options = RunOptions {
         output: arguments.output,
         mode,
+        aborts_on_misuse: arguments.abort_on_misuse,
         children: !arguments.no_children,
         pressure,
         summary: (!arguments.quiet).then_some(print_summary),

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 
 #[cfg(feature = "cli")]
 use super::cleanups::{NotedCleanup, read_cleanups};
+#[cfg(feature = "cli")]
+use super::exact::Exact;
 use super::layout::{self, Header, Module, Owner, Record, Slot, Text};
 use super::pages::{Pages, page_reference, read, read_array};
 #[cfg(feature = "cli")]
@@ -34,6 +36,9 @@ pub(crate) struct Books {
     /// Sampled stacks, where its mode is to sample.
     #[cfg(feature = "cli")]
     pub samples: Option<Samples>,
+    /// All stacks and what they hold, where its mode is full.
+    #[cfg(feature = "cli")]
+    pub exact: Option<Exact>,
 }
 
 /// One owner and what it holds over all slots.
@@ -196,6 +201,7 @@ impl Books {
         #[cfg(feature = "cli")]
         {
             books.samples = Samples::read(pages, &header, books.modules.len());
+            books.exact = Exact::read(pages, &header, books.modules.len());
         }
         Ok(books)
     }
@@ -220,6 +226,8 @@ impl Books {
             cleanups: read_cleanups(pages, 0),
             #[cfg(feature = "cli")]
             samples: None,
+            #[cfg(feature = "cli")]
+            exact: None,
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);

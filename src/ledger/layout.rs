@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 4;
+    LAYOUT: u32 = 5;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -71,8 +71,20 @@ constants! {
     SCOPE_PAGES: usize = 16;
     RECORDS_PER_PAGE: usize = 64;
     RECORD_PAGES: usize = 256;
-    SAMPLED_PER_PAGE: usize = 32;
-    SAMPLED_PAGES: usize = 2048;
+    STACKS_PER_PAGE: usize = 32;
+    STACK_PAGES: usize = 8192;
+    MISUSES_PER_PAGE: usize = 64;
+    MISUSE_PAGES: usize = 16;
+    ROWS_SAMPLED: u32 = 0;
+    ROWS_EXACT: u32 = 1;
+    MISUSE_DOUBLE_FREE: u32 = 1;
+    MISUSE_NEVER_ALLOCATED: u32 = 2;
+    MISUSE_NEVER_SEEN: u32 = 3;
+    MISUSE_RUST_BY_C: u32 = 4;
+    MISUSE_C_BY_RUST: u32 = 5;
+    MISUSE_OTHER_SIZE: u32 = 6;
+    CALL_FREE: u32 = 1;
+    CALL_REALLOC: u32 = 2;
     STACK_WHOLE: u32 = 0;
     STACK_DEEP: u32 = 1;
     STACK_LOST: u32 = 2;
@@ -127,18 +139,39 @@ mirror! {
 }
 
 mirror! {
-    /// A stack as a thread had it, and its samples.
-    Sampled = hl_sampled {
-        hash: u64, frames: Text, tag: u32, thread: u32, how: u32, ready: u32, allocated: Weights,
-        freed: Weights, reserved: [u64; 2],
+    /// A stack as a thread had it.
+    Stack = hl_stack { hash: u64, frames: Text, tag: u32, thread: u32, how: u32, ready: u32, }
+}
+
+mirror! {
+    /// A stack and its samples.
+    Sampled = hl_sampled { stack: Stack, allocated: Weights, freed: Weights, reserved: [u64; 2], }
+}
+
+mirror! {
+    /// A stack and all that was allocated with it.
+    Exact = hl_exact {
+        stack: Stack, allocated_blocks: u64, allocated_bytes: u64, freed_blocks: u64, freed_bytes: u64,
+        elsewhere_blocks: u64, elsewhere_bytes: u64, temporary_blocks: u64, temporary_bytes: u64,
+        peak_blocks: i64, peak_bytes: i64, excursion: u64, reserved: u64,
     }
 }
 
 mirror! {
-    /// What stands before the sampled stacks.
+    /// A call that no program may make.
+    Misuse = hl_misuse {
+        block: u64, bytes: u64, inside: u64, allocated: u32, freed: u32, called: u32, thread: u32,
+        mono_ns: u64, count: u64, call: u32, kind: u32,
+    }
+}
+
+mirror! {
+    /// What stands before the stacks.
     Samples = hl_samples {
-        mean_bytes: u64, row_count: u32, reserved: u32, row_pages: [u32; SAMPLED_PAGES],
-        reserved2: [u64; 510],
+        mean_bytes: u64, row_count: u32, rows: u32, misuse_count: u32, reserved: u32,
+        misuses_dropped: u64, misuse_pages: [u32; MISUSE_PAGES], reserved1: [u64; 4],
+        live_bytes: i64, most_bytes: i64, excursion: u64, reserved2: [u64; 493],
+        row_pages: [u32; STACK_PAGES],
     }
 }
 

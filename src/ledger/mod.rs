@@ -11,9 +11,13 @@
 pub(crate) mod books;
 #[cfg(feature = "cli")]
 pub(crate) mod cleanups;
+#[cfg(feature = "cli")]
+pub(crate) mod exact;
 pub(crate) mod layout;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) mod pressure_words;
 #[cfg(feature = "cli")]
 pub(crate) mod samples;
+#[cfg(feature = "cli")]
+pub(crate) mod stacks;

@@ -7,14 +7,12 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
-use super::layout::{self, Header, Sampled, Text, Weights};
-use super::pages::{Pages, page_reference, read, read_array};
+use super::layout::{self, Header, Sampled, Weights};
+use super::pages::Pages;
+pub(crate) use super::stacks::{Extent, Frame};
+use super::stacks::{KeyReader, StackKey, read_head, read_rows};
 use crate::counts::Side;
 
-/// More frames than any writer keeps of one stack.
-const MOST_FRAMES: usize = layout::PAGE_BYTES / size_of::<u64>();
-/// All frames that a ledger has room for; texts of an enemy's may overlap.
-const MOST_FRAMES_OF_ALL: usize = layout::MAX_PAGES as usize * MOST_FRAMES;
 /// 95 % of a normal distribution lie within so many standard deviations.
 const DEVIATIONS: f64 = 1.96;
 
@@ -43,29 +41,6 @@ pub(crate) struct SampledStack {
     pub frames: Vec<Frame>,
     pub allocated: Estimate,
     pub live: Estimate,
-}
-
-/// How far a stack goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// To where the thread began.
-    Whole,
-    /// The innermost calls of more than are kept.
-    Deep,
-    /// To code that nothing is known of.
-    Lost,
-    /// No further than the call itself.
-    Call,
-    /// No stack: the row of all that found no room.
-    Overflow,
-}
-
-/// A call, as the address behind it; what a signal interrupted, as the address and one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub address: u64,
-    /// Index into `Books::modules`.
-    pub module: Option<usize>,
 }
 
 /// An unbiased estimate from samples, with its variance.
@@ -134,69 +109,35 @@ impl Sum for Estimate {
 impl Samples {
     /// Reads the samples of a ledger with so many modules; `None` where its mode is not to sample.
     pub(crate) fn read(pages: &dyn Pages, header: &Header, modules: usize) -> Option<Samples> {
-        if header.samples == 0 {
-            return None;
-        }
-        let head: layout::Samples = read(pages, page_reference(header.samples))?;
-        let mut samples = Samples {
+        let head = read_head(pages, header).filter(|head| head.rows == layout::ROWS_SAMPLED)?;
+        let mut keys = KeyReader::new(pages, modules);
+        let stacks = read_rows::<Sampled>(pages, &head)
+            .iter()
+            .filter(|(_, row)| row.allocated.samples != 0)
+            .filter_map(|(_, row)| {
+                let key = keys.read(&row.stack)?;
+                Some(SampledStack::of(key, row, head.mean_bytes as f64))
+            })
+            .collect();
+        Some(Samples {
             mean_bytes: head.mean_bytes,
-            stacks: Vec::new(),
-        };
-        let most = layout::SAMPLED_PAGES * layout::SAMPLED_PER_PAGE;
-        let mut frames_left = MOST_FRAMES_OF_ALL;
-        let mut left = (head.row_count as usize).min(most);
-        for page in head.row_pages {
-            let rows = left.min(layout::SAMPLED_PER_PAGE);
-            left -= rows;
-            if rows == 0 {
-                break;
-            }
-            if page == 0 {
-                continue;
-            }
-            let found = read_array::<Sampled>(pages, page_reference(page), rows);
-            let stacks = found
-                .into_iter()
-                .flatten()
-                .filter_map(|row| SampledStack::of(pages, &row, head.mean_bytes as f64, modules))
-                .filter_map(|stack| {
-                    frames_left = frames_left.checked_sub(stack.frames.len())?;
-                    Some(stack)
-                });
-            samples.stacks.extend(stacks);
-        }
-        Some(samples)
+            stacks,
+        })
     }
 }
 
 impl SampledStack {
-    /// `None` for a row that is not complete, or that nothing was ever booked to.
-    fn of(
-        pages: &dyn Pages,
-        row: &Sampled,
-        mean_bytes: f64,
-        modules: usize,
-    ) -> Option<SampledStack> {
-        if row.ready == 0 || row.allocated.samples == 0 {
-            return None;
-        }
-        let extent = match row.how & !layout::STACK_GUESSED {
-            layout::STACK_WHOLE => Extent::Whole,
-            layout::STACK_DEEP => Extent::Deep,
-            layout::STACK_LOST => Extent::Lost,
-            layout::STACK_TORN => Extent::Call,
-            _ => Extent::Overflow,
-        };
-        Some(SampledStack {
-            side: Side::from_index((row.tag >> 31) as usize),
-            scope: row.tag & 0x7fff_ffff,
-            thread: row.thread,
-            extent,
-            guessed: row.how & layout::STACK_GUESSED != 0,
-            frames: read_frames(pages, row.frames, modules).unwrap_or_default(),
+    fn of(key: StackKey, row: &Sampled, mean_bytes: f64) -> SampledStack {
+        SampledStack {
+            side: key.side,
+            scope: key.scope,
+            thread: key.thread,
+            extent: key.extent,
+            guessed: key.guessed,
+            frames: key.frames,
             allocated: Estimate::of(row.allocated, mean_bytes),
             live: Estimate::of(difference(row.allocated, row.freed), mean_bytes),
-        })
+        }
     }
 }
 
@@ -209,34 +150,6 @@ fn difference(allocated: Weights, freed: Weights) -> Weights {
         spread_blocks: allocated.spread_blocks.saturating_sub(freed.spread_blocks),
         spread_bytes: allocated.spread_bytes.saturating_sub(freed.spread_bytes),
     }
-}
-
-/// Frames lie at any byte, so whole words around them are copied.
-fn read_frames(pages: &dyn Pages, text: Text, modules: usize) -> Option<Vec<Frame>> {
-    let count = text.bytes as usize / size_of::<u64>();
-    if text.reference == 0 || count > MOST_FRAMES {
-        return None;
-    }
-    let start = u64::from(text.reference) & !7;
-    let skip = (u64::from(text.reference) - start) as usize;
-    let mut words = vec![0u64; (skip + count * size_of::<u64>()).div_ceil(size_of::<u64>())];
-    pages.copy(start, &mut words)?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let (frames, _) = bytes[skip..].as_chunks::<8>();
-    Some(
-        frames[..count]
-            .iter()
-            .map(|frame| {
-                let word = u64::from_ne_bytes(*frame);
-                Frame {
-                    address: word & ((1 << 48) - 1),
-                    module: ((word >> 48) as usize)
-                        .checked_sub(1)
-                        .filter(|&module| module < modules),
-                }
-            })
-            .collect(),
-    )
 }
 
 #[cfg(all(test, feature = "cli", heapledger_core))]

@@ -22,6 +22,7 @@ pub(super) struct Tracking {
     pub library: PathBuf,
     pub directory: LedgerDirectory,
     pub mode: Mode,
+    pub aborts_on_misuse: bool,
     pub children: bool,
     /// What the environment says besides.
     pub variables: Vec<(&'static str, OsString)>,
@@ -68,11 +69,14 @@ fn environment(program: &Program, tracking: Option<&Tracking>) -> Variables {
     // What the surroundings say of it does not count: the command line decides.
     let (mode, sample_bytes) = match tracking.mode {
         Mode::Sample { sample_bytes } => (Some("sample".into()), Some(sample_bytes)),
-        Mode::Count | Mode::Full => (None, None),
+        Mode::Full => (Some("full".into()), None),
+        Mode::Count => (None, None),
     };
     let sample_bytes = sample_bytes.map(|bytes| bytes.to_string().into());
     set(&mut all, "HEAPLEDGER_MODE", mode);
     set(&mut all, "HEAPLEDGER_SAMPLE_BYTES", sample_bytes);
+    let aborts = tracking.aborts_on_misuse.then(|| "1".into());
+    set(&mut all, "HEAPLEDGER_ABORT_ON_MISUSE", aborts);
     for (name, value) in &tracking.variables {
         set(&mut all, name, Some(value.clone()));
     }

@@ -61,8 +61,10 @@ const NO_LEDGER: &str = "no ledger came: the preload library was not loaded, or 
 /// What `heapledger run` was asked for.
 pub(crate) struct RunOptions {
     pub output: Option<PathBuf>,
-    /// What is known of each allocation; not full.
+    /// What is known of each allocation.
     pub mode: Mode,
+    /// Misuse of the allocator ends a program; mode full alone sees it.
+    pub aborts_on_misuse: bool,
     pub children: bool,
     /// Whether clean-ups are driven, and how.
     pub pressure: Option<Plan>,
@@ -162,6 +164,7 @@ fn prepare(options: &RunOptions) -> Result<(Tracking, Option<Stewards>)> {
         library,
         directory,
         mode: options.mode,
+        aborts_on_misuse: options.aborts_on_misuse,
         children: options.children,
         variables,
     };

@@ -14,14 +14,15 @@ const FRUGAL_BYTES: u64 = 64 << 20;
 
 /// Leaves out of a process what a recording of this size has no room for.
 pub(super) fn thin(process: Process, recording_bytes: u64, tables: &mut Tables) -> Process {
-    let (owners, stacks, points, events) = match recording_bytes {
+    let (owners, stacks, points, events, misuses) = match recording_bytes {
         0..CAREFUL_BYTES => return process,
-        CAREFUL_BYTES..FRUGAL_BYTES => (48, 500, 50, 16),
-        _ => (6, 6, 2, 1),
+        CAREFUL_BYTES..FRUGAL_BYTES => (48, 500, 50, 16, 64),
+        _ => (6, 6, 2, 1, 2),
     };
     let mut process = process;
     fold_owners(&mut process, owners, tables.overflow_site());
     fold_stacks(&mut process, stacks, tables.overflow_site());
+    drop_misuses(&mut process, misuses);
     let surplus = process.pressure.events.len().saturating_sub(events);
     process.pressure.events.drain(..surplus);
     let stride = process.timeline.len().div_ceil(points).max(1);
@@ -68,6 +69,14 @@ fn fold_owners(process: &mut Process, keep: usize, overflow: u32) {
     process.owners.extend(folded.into_values());
 }
 
+/// Keeps the misuse that began first: what comes later is often its consequence.
+fn drop_misuses(process: &mut Process, keep: usize) {
+    let dropped = process.misuses.drain(keep.min(process.misuses.len())..);
+    let calls = dropped.fold(0, |sum: u64, misuse| sum.saturating_add(misuse.count));
+    let left_out = &mut process.losses.misuses_left_out;
+    *left_out = left_out.saturating_add(calls);
+}
+
 /// Keeps the stacks that hold or held most and folds the others, by side and scope.
 fn fold_stacks(process: &mut Process, keep: usize, overflow: u32) {
     if process.stacks.len() <= keep {
@@ -102,6 +111,7 @@ fn fold_stacks(process: &mut Process, keep: usize, overflow: u32) {
 mod tests {
     use super::*;
     use crate::counts::Counts;
+    use crate::recording::model::{Misuse, MisuseKind};
 
     #[test]
     fn sums_stay_exact() {
@@ -154,5 +164,30 @@ mod tests {
                 .sum::<i64>(),
             500
         );
+    }
+
+    #[test]
+    fn misuse_that_is_left_out_is_counted() {
+        let misuse = |tid| Misuse {
+            kind: MisuseKind::DoubleFree,
+            address: 16,
+            is_realloc: false,
+            bytes: 8,
+            inside_bytes: None,
+            said_bytes: None,
+            tid,
+            t_s: 0.0,
+            count: 3,
+            allocated: None,
+            first_freed: None,
+            freed: None,
+        };
+        let process = Process {
+            misuses: (0..5).map(misuse).collect(),
+            ..Process::default()
+        };
+        let thinned = thin(process, FRUGAL_BYTES, &mut Tables::default());
+        assert_eq!(thinned.misuses, [misuse(0), misuse(1)]);
+        assert_eq!(thinned.losses.misuses_left_out, 9);
     }
 }

@@ -1,7 +1,7 @@
 //! Makes a recording from a file safe to work with: every index leads
 //! somewhere, every figure is a number, the root comes first.
 
-use super::model::{PressureEvent, Process, Recording};
+use super::model::{MisuseStack, PressureEvent, Process, Recording};
 
 /// No recorder keeps deeper stacks.
 const MOST_FRAMES: usize = 1024;
@@ -54,6 +54,7 @@ fn check_process(process: &mut Process, sites: usize) -> usize {
         }
     }
     dangling += check_stacks(process, sites);
+    dangling += check_misuses(process, sites);
     for seconds in [
         &mut process.started_s,
         &mut process.duration_s,
@@ -62,6 +63,7 @@ fn check_process(process: &mut Process, sites: usize) -> usize {
     .into_iter()
     .chain(process.timeline.iter_mut().map(|point| &mut point.t_s))
     .chain(process.pressure.events.iter_mut().flat_map(times))
+    .chain(process.misuses.iter_mut().map(|misuse| &mut misuse.t_s))
     {
         if !seconds.is_finite() {
             *seconds = 0.0;
@@ -99,4 +101,33 @@ fn check_stacks(process: &mut Process, sites: usize) -> usize {
         }
     }
     dangling
+}
+
+/// A frame that leads nowhere costs its end of the misuse; the call was made all the same.
+fn check_misuses(process: &mut Process, sites: usize) -> usize {
+    let mut dangling = 0;
+    for misuse in &mut process.misuses {
+        for end in [
+            &mut misuse.allocated,
+            &mut misuse.first_freed,
+            &mut misuse.freed,
+        ] {
+            let Some(stack) = end else { continue };
+            if !check_end(stack, sites) {
+                *end = None;
+                dangling += 1;
+            }
+        }
+    }
+    dangling
+}
+
+/// Tells whether the stack leads anywhere, and cuts it to what any recorder keeps.
+fn check_end(stack: &mut MisuseStack, sites: usize) -> bool {
+    if stack.frames.len() > MOST_FRAMES {
+        stack.frames.truncate(MOST_FRAMES);
+        stack.is_truncated = true;
+    }
+    let is_known = |&frame: &u32| (frame as usize) < sites;
+    !stack.frames.is_empty() && stack.frames.iter().all(is_known)
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::check;
 use super::frame::{Frame, LAYOUT, MAGIC, Next, PREAMBLE_BYTES};
-use super::model::{Module, Process, Recording, Site, Stack, Start};
+use super::model::{Misuse, Module, Process, Recording, Site, Stack, Start};
 
 /// Rows of a table in one frame.
 const ROWS_PER_FRAME: usize = 4096;
@@ -114,6 +114,8 @@ impl Writer {
         encode_rows(&mut bytes, sites, self.sites_written, Frame::Sites)?;
         let stacks = std::mem::take(&mut process.stacks);
         encode_rows(&mut bytes, &stacks, 0, |_, rows| Frame::Stacks(rows))?;
+        let misuses = std::mem::take(&mut process.misuses);
+        encode_rows(&mut bytes, &misuses, 0, |_, rows| Frame::Misuses(rows))?;
         bytes.extend(Frame::Process(Box::new(process)).encode()?);
         self.put(&bytes)?;
         (self.modules_written, self.sites_written) = (modules.len(), sites.len());
@@ -182,6 +184,8 @@ pub(crate) struct Frames {
     pub ended: bool,
     /// Stacks that wait for their process.
     stacks: Vec<Stack>,
+    /// Misuse that waits for its process.
+    misuses: Vec<Misuse>,
 }
 
 /// Reads all complete frames.
@@ -212,6 +216,7 @@ pub(crate) fn read(file: File, path: &Path) -> Result<Frames, OpenError> {
         recording: Recording::default(),
         ended: false,
         stacks: Vec::new(),
+        misuses: Vec::new(),
     };
     loop {
         let problem = match Frame::read(&mut input) {
@@ -238,8 +243,10 @@ impl Frames {
             Frame::Modules(first, rows) => replace_from(&mut recording.modules, first, rows),
             Frame::Sites(first, rows) => replace_from(&mut recording.sites, first, rows),
             Frame::Stacks(rows) => self.stacks.extend(rows),
+            Frame::Misuses(rows) => self.misuses.extend(rows),
             Frame::Process(process) => recording.processes.push(Process {
                 stacks: std::mem::take(&mut self.stacks),
+                misuses: std::mem::take(&mut self.misuses),
                 ..*process
             }),
             Frame::End => self.ended = true,

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Inlined, Mode, Outcome, OwnerEntry, Stack, StackFigures};
+use crate::recording::model::{
+    Inlined, Misuse, MisuseKind, MisuseStack, Mode, Outcome, OwnerEntry, Stack, StackFigures,
+};
 
 fn sample_process(pid: u32, site: u32) -> Process {
     let counts = Counts::new((4096, 4), (1024, 1), 4000, 0);
@@ -30,7 +32,32 @@ fn sample_process(pid: u32, site: u32) -> Process {
                 ..StackFigures::default()
             },
         }],
+        misuses: vec![misuse(site)],
         ..Process::default()
+    }
+}
+
+fn misuse(site: u32) -> Misuse {
+    let end = |frames: &[u32]| {
+        Some(MisuseStack {
+            frames: frames.to_vec(),
+            is_truncated: false,
+            tid: 7,
+        })
+    };
+    Misuse {
+        kind: MisuseKind::DoubleFree,
+        address: u64::MAX,
+        is_realloc: false,
+        bytes: 100,
+        inside_bytes: None,
+        said_bytes: None,
+        tid: 7,
+        t_s: 0.25,
+        count: 2,
+        allocated: end(&[site, 0]),
+        first_freed: end(&[0]),
+        freed: None,
     }
 }
 
@@ -112,6 +139,10 @@ fn what_was_written_comes_back_with_the_root_first() {
     assert_eq!(first.mode, Mode::Full);
     assert_eq!(first.stacks[0].figures.live_bytes, 3072);
     assert_eq!(recording.modules[0].name(), "x.so");
+    assert_eq!(
+        (&first.misuses[..], &second.misuses[..]),
+        (&[misuse(1)][..], &[misuse(0)][..])
+    );
 }
 
 #[test]
@@ -140,14 +171,14 @@ fn another_layout_is_named() {
     let error = read_bytes(&bytes).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "cannot open recording test.hlr: a newer heapledger wrote it (layout 9, this one reads 3); \
+        "cannot open recording test.hlr: a newer heapledger wrote it (layout 9, this one reads 4); \
          read it with that one"
     );
     bytes[8] = 1;
     let error = read_bytes(&bytes).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "cannot open recording test.hlr: an older heapledger wrote it (layout 1, this one reads 3); \
+        "cannot open recording test.hlr: an older heapledger wrote it (layout 1, this one reads 4); \
          read it with that one, or record again"
     );
 }
@@ -184,6 +215,16 @@ fn indices_that_lead_nowhere_are_left_out() {
         thread: Some(7),
         ..process.stacks[0].clone()
     });
+    let far = misuse(99);
+    let deep = MisuseStack {
+        frames: vec![0; 5000],
+        ..far.first_freed.clone().unwrap()
+    };
+    process.misuses = vec![Misuse {
+        t_s: f64::INFINITY,
+        freed: Some(deep),
+        ..far
+    }];
     writer.process(process, &[], &sites).unwrap();
     writer.end(&sites).unwrap();
     let recording = Recording::open(file.path()).unwrap();
@@ -193,13 +234,17 @@ fn indices_that_lead_nowhere_are_left_out() {
     assert_eq!(recording.processes[0].started_s, 0.0);
     assert_eq!(
         recording.warnings,
-        ["6 entries refer to nothing and are left out"]
+        ["7 entries refer to nothing and are left out"]
     );
     let [stack] = &recording.processes[0].stacks[..] else {
         panic!("the stack with a frame that leads nowhere is left out");
     };
     assert_eq!((stack.scope, stack.thread), (None, None));
     assert_eq!((stack.frames.len(), stack.is_truncated), (1024, true));
+    let misuse = &recording.processes[0].misuses[0];
+    assert_eq!((misuse.t_s, &misuse.allocated), (0.0, &None));
+    assert_eq!(misuse.first_freed.as_ref().unwrap().frames, [0]);
+    assert_eq!(misuse.freed.as_ref().unwrap().frames.len(), 1024);
 }
 
 proptest! {

@@ -7,12 +7,12 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Module, Process, Site, Stack, Start};
+use super::model::{Misuse, Module, Process, Site, Stack, Start};
 
 /// First bytes of every recording.
 pub(crate) const MAGIC: [u8; 8] = *b"hlrecord";
 /// Layout of the frames and of what they hold.
-pub(crate) const LAYOUT: u32 = 3;
+pub(crate) const LAYOUT: u32 = 4;
 /// Bytes of the file before its first frame: the magic and the layout.
 pub(crate) const PREAMBLE_BYTES: usize = 12;
 /// Bytes of a frame before its payload: kind, length, checksum.
@@ -36,6 +36,8 @@ pub(crate) enum Frame {
     End,
     /// Stacks of the process that comes next.
     Stacks(Vec<Stack>),
+    /// Misuse of the allocator by the process that comes next.
+    Misuses(Vec<Misuse>),
 }
 
 impl Frame {
@@ -47,6 +49,7 @@ impl Frame {
             Frame::Process(_) => 4,
             Frame::End => 5,
             Frame::Stacks(_) => 6,
+            Frame::Misuses(_) => 7,
         }
     }
 

@@ -3,10 +3,13 @@
 mod bypass;
 mod check;
 mod cleanups;
+mod exact;
 pub(crate) mod file;
 mod frame;
 mod load;
+mod misuse;
 pub mod model;
+mod paths;
 pub(crate) mod resolve;
 mod sampled;
 mod shims;

@@ -8,6 +8,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::misuse::{Misuse, MisuseEnd, MisuseKind, MisuseStack};
 use crate::counts::{Counts, Side};
 pub use crate::pressure::{Level, Trigger};
 
@@ -169,6 +170,10 @@ pub struct Process {
     /// What was booked by stack. It lies in frames of its own, in front of the process's.
     #[serde(skip)]
     pub stacks: Vec<Stack>,
+    /// Its misuse of the allocator, in the order in which it began; mode full alone
+    /// knows. It lies in a frame of its own, in front of the process's.
+    #[serde(skip)]
+    pub misuses: Vec<Misuse>,
     /// Names of the scopes that owners refer to.
     pub scopes: Vec<String>,
     /// The same, by thread.
@@ -356,6 +361,28 @@ pub struct Losses {
     pub samples_dropped: u64,
     /// Samples booked to an overflow stack, for want of room for another.
     pub stacks_overflowed: u64,
+    /// Calls that are misuse and have no record, for want of room for another.
+    pub misuses_left_out: u64,
+}
+
+impl AddAssign for Losses {
+    /// Adds up, and stops at the largest number: figures may be an enemy's.
+    fn add_assign(&mut self, other: Losses) {
+        for (sum, count) in [
+            (&mut self.foreign_frees, other.foreign_frees),
+            (&mut self.crossed_frees, other.crossed_frees),
+            (&mut self.owners_overflowed, other.owners_overflowed),
+            (&mut self.slots_overflowed, other.slots_overflowed),
+            (&mut self.scopes_overflowed, other.scopes_overflowed),
+            (&mut self.pages_refused, other.pages_refused),
+            (&mut self.children_untracked, other.children_untracked),
+            (&mut self.samples_dropped, other.samples_dropped),
+            (&mut self.stacks_overflowed, other.stacks_overflowed),
+            (&mut self.misuses_left_out, other.misuses_left_out),
+        ] {
+            *sum = sum.saturating_add(count);
+        }
+    }
 }
 
 /// The clean-ups of one process.

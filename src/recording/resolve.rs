@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::model::{
-    Losses, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
+    Losses, Mode, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
     TimelinePoint,
 };
-use super::{bypass, cleanups, sampled};
+use super::{bypass, cleanups, exact, sampled};
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, ModuleInfo, OwnerBooks, SizeCounts, ThreadBooks, ThreadKind};
 use crate::ledger::cleanups::NotedCleanup;
@@ -88,8 +88,7 @@ impl Tables {
             forked: header.flags & layout::FLAG_FORKED != 0,
             hooks: header.hooks,
             owners,
-            mode: sampled::mode(books),
-            stacks: sampled::stacks(self, books),
+            mode: mode(books),
             scopes: books.scopes.clone(),
             threads: books
                 .threads
@@ -101,6 +100,12 @@ impl Tables {
             losses: losses(books),
             ..known(books, &seen, start_unix_ns)
         };
+        if let Some(samples) = &books.samples {
+            process.stacks = sampled::stacks(self, books, samples);
+        }
+        if let Some(exact) = &books.exact {
+            exact::add(self, books, exact, &mut process);
+        }
         process.timeline = seen.timeline;
         process.pressure = cleanups::join(books, seen.pressure, seen.noted);
         process
@@ -236,6 +241,17 @@ pub(super) fn scope_of(books: &Books, scope: u32) -> Option<u32> {
     ((index as usize) < books.scopes.len()).then_some(index)
 }
 
+/// Says what a ledger knows of each allocation.
+fn mode(books: &Books) -> Mode {
+    match (&books.samples, &books.exact) {
+        (_, Some(_)) => Mode::Full,
+        (Some(samples), None) => Mode::Sample {
+            sample_bytes: samples.mean_bytes,
+        },
+        (None, None) => Mode::Count,
+    }
+}
+
 /// Gives what is known of a process whether or not it has books.
 fn known(books: &Books, seen: &Seen, start_unix_ns: u64) -> Process {
     let header = &books.header;
@@ -361,5 +377,6 @@ fn losses(books: &Books) -> Losses {
         children_untracked: header.children_untracked,
         samples_dropped: header.samples_dropped,
         stacks_overflowed: header.stacks_overflowed,
+        misuses_left_out: 0,
     }
 }

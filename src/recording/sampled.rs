@@ -1,73 +1,54 @@
 //! Turns the sampled stacks of a ledger into stacks of the recording.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::ops::AddAssign;
 
-use super::model::{Mode, Stack, StackErrors, StackFigures};
-use super::resolve::{Tables, scope_of};
-use crate::counts::Side;
-use crate::ledger::books::{Books, ThreadBooks, ThreadKind};
-use crate::ledger::samples::{Estimate, Extent, Frame, SampledStack, Samples};
+use super::model::{Stack, StackErrors, StackFigures};
+use super::paths::{Key, Paths, Row, put_together};
+use super::resolve::Tables;
+use crate::ledger::books::Books;
+use crate::ledger::samples::{Estimate, SampledStack, Samples};
 
-/// More addresses than the stacks of any program have; a ledger may be an enemy's.
-const MOST_CALLS: usize = 1 << 20;
-
-/// Says what a ledger knows of each allocation.
-pub(super) fn mode(books: &Books) -> Mode {
-    let sampled = |samples: &Samples| Mode::Sample {
-        sample_bytes: samples.mean_bytes,
-    };
-    books.samples.as_ref().map_or(Mode::Count, sampled)
+/// What a stack holds, and what it ever allocated.
+#[derive(Clone, Copy)]
+struct Estimates {
+    live: Estimate,
+    allocated: Estimate,
 }
 
-/// What tells stacks of a recording apart.
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    frames: Vec<u32>,
-    is_truncated: bool,
-    side: Side,
-    scope: Option<u32>,
-    thread: Option<u32>,
+impl AddAssign for Estimates {
+    fn add_assign(&mut self, other: Estimates) {
+        self.live += other.live;
+        self.allocated += other.allocated;
+    }
 }
 
 /// Gives the stacks of a ledger. Threads that it no longer tells apart have theirs put together.
-pub(super) fn stacks(tables: &mut Tables, books: &Books) -> Vec<Stack> {
-    let Some(samples) = &books.samples else {
-        return Vec::new();
-    };
-    let threads = Threads::new(books);
-    let mut calls = Calls::default();
-    let mut order: HashMap<Key, usize> = HashMap::new();
-    let mut sums: Vec<(Estimate, Estimate)> = Vec::new();
-    for stack in &samples.stacks {
-        let key = Key {
-            frames: calls.path(tables, books, stack),
-            is_truncated: stack.extent != Extent::Whole,
-            side: stack.side,
-            scope: scope_of(books, stack.scope),
-            thread: threads.index(stack.thread),
+pub(super) fn stacks(tables: &mut Tables, books: &Books, samples: &Samples) -> Vec<Stack> {
+    let mut paths = Paths::new(books);
+    let rows = samples.stacks.iter().map(|stack| {
+        let estimates = Estimates {
+            live: stack.live,
+            allocated: stack.allocated,
         };
-        let added = (stack.live, stack.allocated);
-        match order.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(sums.len());
-                sums.push(added);
-            }
-            Entry::Occupied(entry) => {
-                let sum = &mut sums[*entry.get()];
-                sum.0 += added.0;
-                sum.1 += added.1;
-            }
-        }
-    }
-    let mut keys: Vec<(Key, usize)> = order.into_iter().collect();
-    keys.sort_unstable_by_key(|(_, place)| *place);
-    keys.into_iter()
-        .map(|(key, place)| stack(key, sums[place]))
+        (paths.key(tables, &row(stack)), estimates)
+    });
+    let rows = put_together(rows);
+    rows.into_iter()
+        .map(|(key, estimates)| self::stack(key, estimates))
         .collect()
 }
 
-fn stack(key: Key, (live, allocated): (Estimate, Estimate)) -> Stack {
+fn row(stack: &SampledStack) -> Row<'_> {
+    Row {
+        side: stack.side,
+        scope: stack.scope,
+        thread: stack.thread,
+        extent: stack.extent,
+        frames: &stack.frames,
+    }
+}
+
+fn stack(key: Key, Estimates { live, allocated }: Estimates) -> Stack {
     Stack {
         frames: key.frames,
         is_truncated: key.is_truncated,
@@ -88,59 +69,5 @@ fn stack(key: Key, (live, allocated): (Estimate, Estimate)) -> Stack {
             },
             ..StackFigures::default()
         },
-    }
-}
-
-/// The calls that were seen, each of which is looked up once.
-#[derive(Default)]
-struct Calls {
-    sites: HashMap<(u64, Option<usize>), u32>,
-}
-
-impl Calls {
-    /// A stack always has a frame: what has none is of the row for want of room.
-    fn path(&mut self, tables: &mut Tables, books: &Books, stack: &SampledStack) -> Vec<u32> {
-        if stack.extent == Extent::Overflow || stack.frames.is_empty() {
-            return vec![tables.overflow_site()];
-        }
-        let frames = stack.frames.iter();
-        frames
-            .map(|frame| self.site(tables, books, frame))
-            .collect()
-    }
-
-    fn site(&mut self, tables: &mut Tables, books: &Books, frame: &Frame) -> u32 {
-        let is_full = self.sites.len() >= MOST_CALLS;
-        match self.sites.entry((frame.address, frame.module)) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(_) if is_full => tables.overflow_site(),
-            Entry::Vacant(entry) => *entry.insert(tables.call(books, frame.address, frame.module)),
-        }
-    }
-}
-
-/// Rows of threads by the kernel's identifier.
-struct Threads {
-    by_tid: HashMap<u32, u32>,
-    /// The only row that stands for threads without one.
-    rest: Option<u32>,
-}
-
-impl Threads {
-    fn new(books: &Books) -> Threads {
-        let rows = || (0u32..).zip(&books.threads);
-        let is_thread = |row: &ThreadBooks| row.kind == ThreadKind::Thread;
-        let by_tid = rows().filter(|(_, row)| is_thread(row));
-        let mut rests =
-            rows().filter(|(_, row)| matches!(row.kind, ThreadKind::Ended | ThreadKind::Inherited));
-        let rest = rests.next().map(|(index, _)| index);
-        Threads {
-            by_tid: by_tid.map(|(index, row)| (row.tid, index)).collect(),
-            rest: rest.filter(|_| rests.next().is_none()),
-        }
-    }
-
-    fn index(&self, tid: u32) -> Option<u32> {
-        self.by_tid.get(&tid).copied().or(self.rest)
     }
 }

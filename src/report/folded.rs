@@ -7,11 +7,12 @@ use crate::analysis::Measure;
 use crate::analysis::stacks::{CallTree, NodeId, Stacks};
 
 /// Writes `outermost;...;innermost VALUE` for every stack that has something of the
-/// measure. Stacks of equal names are one line.
+/// measure. Stacks of equal names are one line. Gives how many rows held less than
+/// nothing, which no line can show.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(stacks: &Stacks, measure: Measure, out: impl Write) -> io::Result<()> {
+pub fn write(stacks: &Stacks, measure: Measure, out: impl Write) -> io::Result<u64> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let tree = CallTree::by_side(stacks, measure);
     let callees = tree.callees();
@@ -32,7 +33,8 @@ pub fn write(stacks: &Stacks, measure: Measure, out: impl Write) -> io::Result<(
         let called = callees[node as usize].iter().rev();
         open.extend(called.map(|&node| (node, line.len())));
     }
-    out.flush()
+    out.flush()?;
+    Ok(tree.negative_rows)
 }
 
 /// Semicolons stand between names, and a line ends a stack.

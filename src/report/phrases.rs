@@ -1,8 +1,8 @@
 //! Sentences that more than one format says.
 
 use super::units::{count, counted, printable, unsigned_size};
-use crate::analysis::{Cleanups, Filter, Place, Report, signal_name};
-use crate::recording::model::{Losses, Mode, Outcome, Process};
+use crate::analysis::{Call, Cleanups, Filter, Place, Report, signal_name};
+use crate::recording::model::{Losses, Misuse, MisuseEnd, MisuseKind, Mode, Outcome, Process};
 
 /// Says how a process ended: `exit code 0`, `killed by SIGKILL`.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
@@ -84,6 +84,10 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
         (
             losses.stacks_overflowed,
             "samples are of stacks that found no room and share one",
+        ),
+        (
+            losses.misuses_left_out,
+            "calls that misused the allocator found no room and are not listed",
         ),
         (
             losses.foreign_frees,
@@ -204,11 +208,11 @@ pub(crate) fn estimates_of<'a>(processes: impl Iterator<Item = &'a Process>) -> 
             samples = taken.fold(samples, u64::saturating_add);
         }
     }
-    Some(sampled(samples, mean_bytes?))
+    Some(self::samples(samples, mean_bytes?))
 }
 
 /// Says what stacks are worth in mode sample, and that the rest is exact.
-pub(crate) fn sampled(samples: u64, mean_bytes: u64) -> String {
+pub(crate) fn samples(samples: u64, mean_bytes: u64) -> String {
     let mean = unsigned_size(mean_bytes);
     match samples {
         0 => format!(
@@ -240,6 +244,97 @@ pub(crate) fn negative_rows(rows: u64) -> Option<String> {
     })
 }
 
+/// Says what was wrong with a call, and with which block: `double free of 24 B at 0x55d0`.
+pub(crate) fn misuse(misuse: &Misuse) -> String {
+    let address = format!("{:#x}", misuse.address);
+    let block = match misuse.bytes {
+        0 => "a block".to_owned(),
+        bytes => format!("a block of {}", unsigned_size(bytes)),
+    };
+    let call = match misuse.is_realloc {
+        true => "realloc",
+        false => "free",
+    };
+    let what = match misuse.kind {
+        MisuseKind::DoubleFree => format!("double free of {block} at {address}"),
+        MisuseKind::FreeOfUnknown => match misuse.inside_bytes {
+            Some(inside) => {
+                format!(
+                    "{call} of {address}, {} inside {block}",
+                    unsigned_size(inside)
+                )
+            }
+            None => format!("{call} of {address}, which is no block"),
+        },
+        MisuseKind::FreeOfUnseen => format!("{call} of {address}, which nobody saw allocated"),
+        MisuseKind::RustFreedByC => {
+            format!("{block} at {address}, allocated by Rust and freed by C")
+        }
+        MisuseKind::CFreedByRust => {
+            format!("{block} at {address}, allocated by C and freed by Rust")
+        }
+        MisuseKind::OtherSize => {
+            let said = unsigned_size(misuse.said_bytes.unwrap_or(0));
+            format!("{block} at {address}, given back by Rust as {said}")
+        }
+    };
+    match misuse.count {
+        0 | 1 => what,
+        times => format!("{what}, {} times", count(times)),
+    }
+}
+
+/// Says what happened at one of a misuse's stacks.
+pub(crate) fn misuse_end(misuse: &Misuse, end: MisuseEnd) -> &'static str {
+    match end {
+        MisuseEnd::Allocated => "allocated",
+        MisuseEnd::FirstFreed => "freed first",
+        MisuseEnd::Freed if misuse.is_realloc => "resized",
+        MisuseEnd::Freed if misuse.kind == MisuseKind::DoubleFree => "freed again",
+        MisuseEnd::Freed => "freed",
+    }
+}
+
+/// Sums calls of each kind up: `3 double frees, 1 block of C's freed by Rust`.
+pub(crate) fn misuses<'a>(misuses: impl Iterator<Item = &'a Misuse> + Clone) -> String {
+    let words = |kind| match kind {
+        MisuseKind::DoubleFree => ("double free", "double frees"),
+        MisuseKind::FreeOfUnknown => ("free of what is no block", "frees of what is no block"),
+        MisuseKind::FreeOfUnseen => (
+            "free of a block that nobody saw allocated",
+            "frees of blocks that nobody saw allocated",
+        ),
+        MisuseKind::OtherSize => (
+            "block that Rust gave back with another size",
+            "blocks that Rust gave back with another size",
+        ),
+        MisuseKind::RustFreedByC => (
+            "block allocated by Rust and freed by C",
+            "blocks allocated by Rust and freed by C",
+        ),
+        MisuseKind::CFreedByRust => (
+            "block allocated by C and freed by Rust",
+            "blocks allocated by C and freed by Rust",
+        ),
+    };
+    let sum = |kind| {
+        let alike = misuses.clone().filter(|misuse| misuse.kind == kind);
+        alike.fold(0u64, |sum, misuse| sum.saturating_add(misuse.count))
+    };
+    let parts = MisuseKind::ALL.into_iter().filter_map(|kind| {
+        let (one, many) = words(kind);
+        Some(sum(kind))
+            .filter(|&sum| sum > 0)
+            .map(|sum| counted(sum, one, many))
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Says where a call is written, the file with its directory: `player/parse.rs:42`.
+pub(crate) fn call_source(call: &Call) -> String {
+    source(call.file, call.line)
+}
+
 /// Names the function of a call site, or what stands in for it.
 pub(crate) fn place_name(place: &Place) -> String {
     place
@@ -257,14 +352,16 @@ pub(crate) fn place_address(place: &Place) -> String {
 
 /// Says where a call site is written, the file with its directory: `player/parse.rs:42`.
 pub(crate) fn place_source(place: &Place) -> String {
-    let Some(file) = place.file else {
+    source(place.file, place.line)
+}
+
+fn source(file: Option<&str>, line: Option<u32>) -> String {
+    let Some(file) = file else {
         return String::new();
     };
     let from = file.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
     let file = &file[from..];
-    place
-        .line
-        .map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
+    line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@ use super::phrases;
 use super::style::{Ink, Style};
 use super::units::{count, counted, duration, printable, size, unsigned_size};
 use crate::analysis::tally::{RunFigures, totals};
+use crate::analysis::{calls_of_site, is_real};
 use crate::counts::Counts;
-use crate::recording::model::{Mode, Module, OwnerEntry, Process};
+use crate::recording::model::{Misuse, MisuseStack, Mode, Module, OwnerEntry, Process};
 
 /// Sites that are shown.
 const SITES: usize = 5;
+/// Misuses that are shown.
+const MISUSES: usize = 3;
 
 /// Prints the summary of a run.
 ///
@@ -36,8 +39,9 @@ impl Summary<'_> {
         if tally.processes > tally.untracked {
             self.print_totals(out, style)?;
             self.print_sites(out, style)?;
+            self.print_recorded(out, style)?;
             self.print_cleanups(out, style)?;
-            self.print_mode(out, style)?;
+            self.print_misuses(out, style)?;
         }
         self.print_notes(out, style)?;
         let file = phrases::quoted(&self.0.file.to_string_lossy());
@@ -204,31 +208,103 @@ impl Summary<'_> {
         Ok(())
     }
 
-    /// Says what of all this is exact, and which mode keeps more.
-    fn print_mode(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
-        let tally = self.0.tally;
-        let said = match self.0.mode {
+    /// Says what of all this is exact, what is known of single allocations, and which
+    /// mode keeps more.
+    fn print_recorded(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let recorded = &self.0.tally.recorded;
+        let allocations = recorded.allocations;
+        let line = match self.0.mode {
             Mode::Count => {
                 "no stacks were kept (--mode count); totals and call sites are exact".to_owned()
             }
-            Mode::Full => "stacks are exact (--mode full), as totals and call sites are".to_owned(),
-            Mode::Sample { sample_bytes } => phrases::sampled(tally.samples, sample_bytes),
+            Mode::Sample { sample_bytes } => phrases::samples(allocations, sample_bytes),
+            Mode::Full => format!(
+                "{} with their stacks, {} in all",
+                counted(allocations, "allocation", "allocations"),
+                counted(recorded.stacks, "stack", "stacks"),
+            ),
         };
-        writeln!(out, "\n  {}", style.paint(Ink::Faint, &said))?;
-        match self.0.mode {
-            Mode::Count => return Ok(()),
-            Mode::Full => {}
-            Mode::Sample { .. } => {
-                let more = "for exact stacks: heapledger run --mode full";
-                writeln!(out, "  {}", style.paint(Ink::Faint, more))?;
+        writeln!(out, "\n  {line}")?;
+        if matches!(self.0.mode, Mode::Sample { .. }) {
+            let more = "for exact stacks: heapledger run --mode full";
+            writeln!(out, "  {}", style.paint(Ink::Faint, more))?;
+        }
+        match self.0.tally.without_stacks {
+            processes @ 1.. if self.0.mode != Mode::Count => {
+                let processes = counted(processes, "process", "processes");
+                let lost = format!("no stacks could be kept in {processes}");
+                writeln!(out, "  {}", style.paint(Ink::Warning, &lost))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says who misused the allocator, as far as that is certain: each end by the function
+    /// that called for it.
+    fn print_misuses(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let tally = self.0.tally;
+        let is_shim = |site: u32| {
+            let site = self.0.sites.get(site as usize);
+            site.is_some_and(|site| site.rust_shim)
+        };
+        let real: Vec<(&Process, &Misuse)> = tally
+            .misused
+            .iter()
+            .flat_map(|process| process.misuses.iter().map(move |misuse| (process, misuse)))
+            .filter(|(_, misuse)| misuse.kind.is_certain() && is_real(misuse, is_shim))
+            .collect();
+        if real.is_empty() {
+            return Ok(());
+        }
+        let kinds = phrases::misuses(real.iter().map(|(_, misuse)| *misuse));
+        let title = style.paint(Ink::Warning, "misuse of the allocator:");
+        writeln!(out, "\n  {title} {kinds}")?;
+        for (process, misuse) in real.iter().take(MISUSES) {
+            let whose = match tally.processes {
+                1 => String::new(),
+                _ => format!("{} (pid {}): ", phrases::program(process), process.pid),
+            };
+            writeln!(out, "    {}{}", printable(&whose), phrases::misuse(misuse))?;
+            for (end, stack) in misuse.stacks() {
+                let end = phrases::misuse_end(misuse, end);
+                writeln!(out, "      {end:<11}  {}", printable(&self.caller(stack)))?;
             }
         }
-        if tally.without_stacks > 0 {
-            let processes = counted(tally.without_stacks, "process", "processes");
-            let lost = format!("no stacks could be kept in {processes}");
-            writeln!(out, "  {}", style.paint(Ink::Warning, &lost))?;
+        match real.len().saturating_sub(MISUSES) {
+            0 => {}
+            more => writeln!(out, "    and {} more", count(more as u64))?,
         }
-        Ok(())
+        match tally.more_misused {
+            0 => Ok(()),
+            more => writeln!(
+                out,
+                "    and in {}",
+                counted(more, "more process", "more processes")
+            ),
+        }
+    }
+
+    /// Names the innermost function that is not a standard library's.
+    fn caller(&self, stack: &MisuseStack) -> String {
+        let sites = stack
+            .frames
+            .iter()
+            .filter_map(|&frame| self.0.sites.get(frame as usize));
+        let calls: Vec<_> = sites
+            .flat_map(|site| calls_of_site(site, self.0.modules))
+            .collect();
+        let caller = calls
+            .iter()
+            .find(|call| !call.is_plumbing())
+            .or(calls.first());
+        let Some(call) = caller else {
+            return "?".to_owned();
+        };
+        let library = call.symbol.map_or("", |_| call.library);
+        let source = phrases::call_source(call);
+        let parts = [&*call.name, library, &source];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join("  ")
     }
 
     fn print_notes(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
@@ -367,7 +443,8 @@ heapledger report 'a b.hlr' (1.5 KiB)
         let recording = fixture::recording();
         let root = &recording.processes[0];
         let mut tally = Tally::default();
-        tally.samples = samples;
+        tally.recorded.allocations = samples;
+        tally.recorded.stacks = 7;
         tally.without_stacks = without_stacks;
         let run = RunFigures {
             tally: &tally,
@@ -381,7 +458,9 @@ heapledger report 'a b.hlr' (1.5 KiB)
             file_bytes: 1536,
         };
         let mut out = Vec::new();
-        Summary(&run).print_mode(&mut out, Style::PLAIN).unwrap();
+        Summary(&run)
+            .print_recorded(&mut out, Style::PLAIN)
+            .unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -404,8 +483,8 @@ heapledger report 'a b.hlr' (1.5 KiB)
             )
         );
         assert_eq!(
-            of_mode(Mode::Full, 0, 0),
-            "\n  stacks are exact (--mode full), as totals and call sites are\n"
+            of_mode(Mode::Full, 1234, 0),
+            "\n  1,234 allocations with their stacks, 7 stacks in all\n"
         );
     }
 
@@ -437,6 +516,48 @@ heapledger report 'a b.hlr' (1.5 KiB)
     reclaimers say more than came free in 1 clean-up
     the thread in the target did not answer in time
     clean-ups free next to nothing again and again
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn misuse_is_told_by_who_called_and_then_counted() {
+        let recording = fixture::with_misuse();
+        let root = &recording.processes[0];
+        let mut tally = Tally::default();
+        tally.add(root, root.pid);
+        let run = RunFigures {
+            tally: &tally,
+            modules: &recording.modules,
+            sites: &recording.sites,
+            tree_peak: [0; 3],
+            outcome: &root.outcome,
+            mode: Mode::Full,
+            duration_s: 2.0,
+            file: Path::new("a.hlr"),
+            file_bytes: 1536,
+        };
+        let mut out = Vec::new();
+        let summary = Summary(&run);
+        summary.print_recorded(&mut out, Style::PLAIN).unwrap();
+        summary.print_misuses(&mut out, Style::PLAIN).unwrap();
+        let expected = "
+  5,020 allocations with their stacks, 2 stacks in all
+
+  misuse of the allocator: 3 double frees, 1 free of what is no block, 1 block allocated \
+                        by Rust and freed by C, 1 block allocated by C and freed by Rust, 1 block that Rust gave back \
+                        with another size
+    double free of a block of 1000 B at 0x55d000001000, 3 times
+      freed again  Vec::grow  player  rust/vec.rs:7
+      freed first  main  player
+      allocated    decode_frame  libcodec.so.1
+    realloc of 0x55d000002010, 16 B inside a block of 100 B
+      resized      main  player
+      allocated    Vec::grow  player  rust/vec.rs:7
+    a block of 24 B at 0x55d000003000, allocated by Rust and freed by C
+      freed        decode_frame  libcodec.so.1
+      allocated    Vec::grow  player  rust/vec.rs:7
+    and 2 more
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -14,6 +14,7 @@
 mod names;
 #[cfg(test)]
 mod tests;
+mod top;
 mod tree;
 
 use std::borrow::Cow;
@@ -22,12 +23,13 @@ use std::ops::Range;
 
 pub use self::names::{Frame, Function, Location, LocationId};
 use self::names::{Names, Roots};
+pub use self::top::TopStack;
 pub use self::tree::{CallTree, Label, Node, NodeId};
 use super::catalog::{Catalog, ScopeId, SiteId};
 use super::filter::{By, Filter, Measure, NoSuchName, Selection, figures_of};
 use super::{ProcessReport, Report};
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Mode, Process, Stack, StackFigures};
+use crate::recording::model::{MisuseStack, Mode, Process, Stack, StackFigures};
 
 /// The names of all stacks, and the way to each process's rows.
 #[derive(Debug)]
@@ -141,8 +143,21 @@ impl<'a> Stacks<'a> {
     /// # Errors
     /// When the filter or the measure ask for what the recording does not hold.
     pub fn new(report: &'a Report<'a>, filter: &'a Filter, by: By) -> Result<Self, Impossible> {
-        let selection = filter.select(&report.catalog)?;
+        let stacks = Stacks::named(report, filter, by)?;
         check(report, filter, by)?;
+        Ok(stacks)
+    }
+
+    /// Names the stacks of a report, whether every process knows the measure or not.
+    ///
+    /// # Errors
+    /// When the filter names what the recording does not hold.
+    pub(crate) fn named(
+        report: &'a Report<'a>,
+        filter: &'a Filter,
+        by: By,
+    ) -> Result<Self, NoSuchName> {
+        let selection = filter.select(&report.catalog)?;
         let mut names = Names::default();
         let catalog = &report.catalog;
         let of_sites = match by {
@@ -198,6 +213,16 @@ impl<'a> Stacks<'a> {
             }
         }
         stacks
+    }
+
+    /// Gives the locations of one end of a misuse, innermost first.
+    pub fn path_of(&self, stack: &MisuseStack) -> Vec<LocationId> {
+        let catalog = &self.report.catalog;
+        let site = |&frame: &u32| catalog.site_at(frame).unwrap_or(catalog.missing_site());
+        let location = |site: SiteId| self.of_sites[site.index()];
+        let path = stack.frames.iter().map(site).map(location);
+        path.chain(stack.is_truncated.then_some(self.truncated))
+            .collect()
     }
 
     /// Hands over every process that has rows, with its rows, in the report's order.

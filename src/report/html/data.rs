@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::facts::{self, PressureData, SizesData, ThreadData, TimelineData, TotalsData};
+use super::misuse::{MisuseData, misuses};
 use super::names::{Frames, Functions, Nodes, Paths, Texts};
 use super::rows::{self, Places, SiteRows, StackRows};
 use crate::analysis::stacks::Stacks;
@@ -47,6 +48,7 @@ pub(super) struct PageData<'a> {
     places: Places,
     sites: SiteRows,
     stacks: StackRows,
+    misuse: Vec<MisuseData>,
     /// Last, because the others fill it.
     texts: Texts<'a>,
 }
@@ -58,6 +60,7 @@ impl<'a> PageData<'a> {
         let mut texts = Texts::default();
         let mut paths = Paths::new(stacks);
         let (sites, places) = rows::sites(stacks, &mut texts, &mut paths);
+        let misuse = misuses(stacks, &mut texts, &mut paths);
         let stack_rows = rows::stacks(stacks, &mut texts, &mut paths);
         let outcome = report.outcome();
         let recording = report.recording;
@@ -89,6 +92,7 @@ impl<'a> PageData<'a> {
             places,
             sites,
             stacks: stack_rows,
+            misuse,
             texts,
         }
     }

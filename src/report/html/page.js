@@ -35,6 +35,7 @@ function keysHelp() {
   const flame = flameSection();
   const sections = [
     ["Totals", cardsSection()],
+    ["Misuse", misuseSection()],
     ["Timeline", timelineSection()],
     ["Flame graph", flame],
     ["Holders", holdersSection()],

@@ -78,6 +78,26 @@ fn stacks_share_their_beginnings() {
 }
 
 #[test]
+fn misuse_leads_to_its_stacks() {
+    let data = data(&page(&fixture::with_misuse()));
+    let misuse = &data["misuse"][0];
+    assert_eq!(
+        (&misuse["kind"], &misuse["count"]),
+        (&"double_free".into(), &"3".into())
+    );
+    assert_eq!(misuse["ends"][0]["caller"], "Vec::grow");
+    assert_eq!(misuse["ends"][1]["thread"], "decoder (101)");
+    let nodes: Vec<_> = misuse["ends"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|end| &end["node"])
+        .collect();
+    // Call sites come first: decode_frame, parse, grow. Then main, parse, grow; decode_frame.
+    assert_eq!(nodes, [&6, &4, &7]);
+}
+
+#[test]
 fn marks_are_found_in_their_order() {
     assert_eq!(next_mark("a{{b}}c{{d}}"), Some(("a", "b", "c{{d}}")));
     assert_eq!(next_mark("a{b}c"), None);

@@ -138,6 +138,7 @@ pub(super) struct LossesJson {
     pages_refused: u64,
     children_untracked: u64,
     stacks_overflowed: u64,
+    misuses_left_out: u64,
 }
 
 impl LossesJson {
@@ -153,6 +154,7 @@ impl LossesJson {
             pages_refused: losses.pages_refused,
             children_untracked: losses.children_untracked,
             stacks_overflowed: losses.stacks_overflowed,
+            misuses_left_out: losses.misuses_left_out,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `heapledger.report/1`: the report for programs.
 
 mod facts;
+mod misuse;
 mod object;
 mod pressure;
 mod rows;
@@ -15,6 +16,7 @@ use std::sync::Mutex;
 use serde::Serialize;
 
 use self::facts::{FilterJson, LossesJson, OutcomeJson, PointJson, SizesJson};
+use self::misuse::MisuseJson;
 use self::object::{Object, append};
 use self::pressure::PressureJson;
 use self::rows::{LibraryJson, ScopeJson, ThreadJson, TotalsJson};
@@ -110,7 +112,7 @@ fn rendered(
     object.rows("stacks", rows.rows.iter(), |out, row| {
         stack_names.stack(out, report.process, &rows, row)
     });
-    object.fields(&ProcessTail::new(report));
+    object.fields(&ProcessTail::new(catalog, report));
     object.end()
 }
 
@@ -235,10 +237,11 @@ struct ProcessTail<'a> {
     forked: bool,
     stacks_exact: bool,
     sample_bytes: Option<u64>,
+    misuse: Vec<MisuseJson<'a>>,
 }
 
 impl<'a> ProcessTail<'a> {
-    fn new(report: &'a ProcessReport<'a>) -> ProcessTail<'a> {
+    fn new(catalog: &'a Catalog<'a>, report: &'a ProcessReport<'a>) -> ProcessTail<'a> {
         let process = report.process;
         ProcessTail {
             pressure: PressureJson::new(&process.pressure),
@@ -252,6 +255,7 @@ impl<'a> ProcessTail<'a> {
                 Mode::Sample { sample_bytes } => Some(sample_bytes),
                 Mode::Count | Mode::Full => None,
             },
+            misuse: MisuseJson::all(catalog, report),
         }
     }
 }

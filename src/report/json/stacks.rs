@@ -100,6 +100,8 @@ impl StackNames {
             append_figure(out, b",\"at_peak_blocks\":", figures.at_peak.1);
         }
         if process.mode == Mode::Full {
+            append_figure(out, b",\"peak_bytes\":", figures.at_peak.0);
+            append_figure(out, b",\"peak_blocks\":", figures.at_peak.1);
             append_figure(out, b",\"temporary_bytes\":", figures.temporary.0);
             append_figure(out, b",\"temporary_blocks\":", figures.temporary.1);
         }

@@ -129,9 +129,43 @@ fn stacks_have_their_frames_innermost_first() {
         json!({"frames": [grow, parse, main, cut], "side": "rust", "scope": null, "tid": 100, "thread": "player",
                "live_bytes": 200_000, "live_blocks": 20, "allocated_bytes": 200_000, "allocated_blocks": 20,
                "samples": 20, "at_peak_bytes": 200_000, "at_peak_blocks": 20,
-               "temporary_bytes": 20_000, "temporary_blocks": 2})
+               "peak_bytes": 200_000, "peak_blocks": 20, "temporary_bytes": 20_000, "temporary_blocks": 2})
     );
     assert_eq!(process["stacks"][0]["scope"], "decode");
+}
+
+#[test]
+fn misuse_has_both_its_ends() {
+    let report = parsed(&fixture::with_misuse());
+    let misuse = &report["processes"][0]["misuse"];
+    let kinds: Vec<_> = misuse
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["kind"])
+        .collect();
+    let all = [
+        "double_free",
+        "free_of_unknown",
+        "rust_freed_by_c",
+        "c_freed_by_rust",
+        "other_size",
+        "free_of_unseen",
+    ];
+    assert_eq!(kinds, all);
+    let main = json!({"symbol": "main", "library": "player", "file": null, "line": null, "inlined": false});
+    let decode = json!({"symbol": "decode_frame", "library": "libcodec.so.1", "file": null, "line": null, "inlined": false});
+    let grow = json!({"symbol": "Vec::grow", "library": "player", "file": "/rust/vec.rs", "line": 7, "inlined": true});
+    let parse = json!({"symbol": "player::parse", "library": "player", "file": "/src/player/parse.rs", "line": 42, "inlined": false});
+    assert_eq!(
+        misuse[0],
+        json!({"kind": "double_free", "address": "0x55d000001000", "call": "free", "bytes": 1_000,
+               "inside_bytes": null, "said_bytes": null, "certain": true,
+               "count": 3, "t_s": 0.5, "tid": 100, "thread": "player",
+               "stacks": {"allocated": [decode, main], "first_freed": [main], "freed": [grow, parse, main]}})
+    );
+    assert_eq!(misuse[1]["inside_bytes"], 16);
+    assert_eq!(misuse[1]["stacks"].get("first_freed"), None);
 }
 
 #[test]

@@ -3,9 +3,11 @@
 mod cleanups;
 mod ending;
 mod holders;
+mod misuse;
 mod overview;
 mod peak;
 mod processes;
+mod stacks;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,8 @@ use crate::analysis::{Report, Tree};
 
 /// Rows of a table that was not asked for by name.
 const TOP: usize = 10;
+/// Stacks of a section, each of which takes several lines.
+const TOP_STACKS: usize = 5;
 
 /// Writes a report; with `by` one table in full, else the top of each.
 ///
@@ -32,12 +36,14 @@ pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write)
         Some(by) => vec![
             page.header(),
             page.totals(),
+            page.misuses(TOP),
             page.holders(by),
             page.ending(),
         ],
         None => vec![
             page.header(),
             page.totals(),
+            page.misuses(TOP),
             page.timeline(),
             page.cleanups(TOP),
             page.libraries(TOP),
@@ -46,6 +52,9 @@ pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write)
             page.threads(TOP),
             page.sizes(),
             page.peak(TOP),
+            page.peak_stacks(TOP_STACKS),
+            page.live_stacks(TOP_STACKS),
+            page.temporaries(TOP_STACKS),
             page.processes(TOP),
             page.ending(),
         ],

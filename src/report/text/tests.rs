@@ -49,6 +49,21 @@ fn clean_ups_look_like_this() {
 }
 
 #[test]
+fn mode_full_looks_like_this() {
+    expect("full", &rendered(&fixture::with_misuse(), None, 120));
+}
+
+#[test]
+fn misuse_is_shown_whatever_part_is_looked_at() {
+    let recording = fixture::with_misuse();
+    let text = rendered(&recording, Some(By::Scope), 120);
+    assert!(
+        text.contains("double free of a block of 1000 B at 0x55d000001000, 3 times"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_tree_looks_like_this() {
     let mut recording = fixture::recording();
     let mut child = recording.processes[0].clone();

@@ -1,0 +1,44 @@
+/*
+ * stacks.h: the table of stacks.
+ */
+#ifndef HL_STACKS_H
+#define HL_STACKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ledger.h"
+#include "sys.h"
+
+#pragma GCC visibility push(hidden)
+
+struct hl_walker;
+
+/* What a row is of, before it has one. Frames as the ledger keeps them, or as a walk gives them: without modules. */
+typedef struct hl_stack_key {
+    uint64_t hash;
+    const uint64_t *frames;
+    uint32_t count;
+    uint32_t tag;
+    uint32_t thread;
+    uint32_t how;
+    const struct hl_walker *walker; /* whose frames they are; NULL: nobody can change them meanwhile */
+    uint32_t walk;
+} hl_stack_key;
+
+/* Of the walk that has just given `count` frames; of the call alone where it gave none. */
+hl_stack_key hl_key_of_walk(const struct hl_walker *walker, uint32_t count, const uint64_t *call_site, uint32_t tag,
+                            uint32_t thread);
+
+/* Begins the table of a new ledger, with rows HL_ROWS_*; false: there is none. */
+bool hl_rows_begin(uint32_t rows, uint64_t mean_bytes);
+
+/* 1 + the row; where there is no room for another, the side's row of all that found none. */
+uint32_t hl_row_of(const hl_stack_key *of);
+
+/* A row by its index; NULL: it has no place. */
+void *hl_row_at(uint32_t index);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,188 @@
+//! Misuse of the allocator: which of it is real, and the names of its stacks.
+
+use std::borrow::Cow;
+
+use super::catalog::{Catalog, Place};
+use crate::recording::model::{Inlined, Misuse, MisuseKind, MisuseStack, Module, Site};
+
+/// A function on a stack, at one place within it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// The function's name; `None` where no symbol covers the place.
+    pub symbol: Option<&'a str>,
+    /// The same, or the address as `libcodec.so.1+0x1234`.
+    pub name: Cow<'a, str>,
+    /// File name of the library that it lies in, or a group in parentheses.
+    pub library: &'a str,
+    /// Source file.
+    pub file: Option<&'a str>,
+    /// Source line.
+    pub line: Option<u32>,
+    /// The compiler put it into the next one.
+    pub is_inlined: bool,
+}
+
+/// Where the standard libraries of Rust and C++ have been built from.
+const PLUMBING_FILES: [&str; 5] = [
+    "/rustc/",
+    "/library/alloc/src/",
+    "/library/core/src/",
+    "/library/std/src/",
+    "/include/c++/",
+];
+/// What stands between a program in Rust and its allocator.
+const PLUMBING_NAMES: [&str; 4] = ["__rust", "__rdl_", "__rg_", "<heapledger::"];
+
+impl Call<'_> {
+    /// Tells whether this is how a standard library gets memory, and not who asked for it.
+    pub fn is_plumbing(&self) -> bool {
+        let has = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
+        let begins = |part: &&str| self.name.starts_with(*part);
+        PLUMBING_FILES.iter().any(|part| has(&part))
+            || PLUMBING_NAMES.iter().any(|part| begins(&part))
+    }
+}
+
+/// Gives the functions of a stack, innermost first, inlined ones among them.
+pub fn calls<'a>(catalog: &'a Catalog<'a>, stack: &MisuseStack) -> Vec<Call<'a>> {
+    let place = |&frame: &u32| {
+        let site = catalog.site_at(frame).unwrap_or(catalog.missing_site());
+        catalog.place(site)
+    };
+    stack
+        .frames
+        .iter()
+        .map(place)
+        .flat_map(calls_of_place)
+        .collect()
+}
+
+fn calls_of_place<'a>(place: &'a Place<'a>) -> impl Iterator<Item = Call<'a>> {
+    let symbol = place.symbol.filter(|_| place.has_address);
+    let outer = Call {
+        symbol,
+        name: symbol.map_or_else(|| Cow::Owned(place.to_string()), Cow::Borrowed),
+        library: place.library_name,
+        file: place.file,
+        line: place.line,
+        is_inlined: false,
+    };
+    with_inlined(outer, place.inlined)
+}
+
+/// Gives the functions at a call site, innermost first, before there is a catalog.
+pub(crate) fn calls_of_site<'a>(
+    site: &'a Site,
+    modules: &'a [Module],
+) -> impl Iterator<Item = Call<'a>> {
+    let module = site.module.and_then(|index| modules.get(index as usize));
+    let library = module.map_or("(no file)", Module::name);
+    let address = || Cow::Owned(format!("{library}+{:#x}", site.offset));
+    let outer = Call {
+        symbol: site.symbol.as_deref(),
+        name: match (&site.symbol, site.overflow) {
+            (Some(symbol), _) => Cow::Borrowed(symbol.as_str()),
+            (None, true) => Cow::Borrowed("(stacks that found no room)"),
+            (None, false) => address(),
+        },
+        library,
+        file: site.file.as_deref(),
+        line: site.line,
+        is_inlined: false,
+    };
+    with_inlined(outer, &site.inlined)
+}
+
+fn with_inlined<'a>(outer: Call<'a>, inlined: &'a [Inlined]) -> impl Iterator<Item = Call<'a>> {
+    let library = outer.library;
+    let inner = inlined.iter().rev().map(move |inlined| Call {
+        symbol: Some(&inlined.symbol),
+        name: Cow::Borrowed(inlined.symbol.as_str()),
+        library,
+        file: inlined.file.as_deref(),
+        line: inlined.line,
+        is_inlined: true,
+    });
+    inner.chain(std::iter::once(outer))
+}
+
+/// Tells whether misuse is what it looks like. Rust's standard allocator calls malloc
+/// and free for Rust, and only the names of its calls give that away: what a library
+/// with an allocator of its own books on side c may be Rust's all the same.
+pub(crate) fn is_real(misuse: &Misuse, is_shim: impl Fn(u32) -> bool) -> bool {
+    let is_rust = |end: &Option<MisuseStack>| {
+        let innermost = end.as_ref().and_then(|stack| stack.frames.first());
+        innermost.is_some_and(|&site| is_shim(site))
+    };
+    match misuse.kind {
+        MisuseKind::RustFreedByC => !is_rust(&misuse.freed),
+        MisuseKind::CFreedByRust => !is_rust(&misuse.allocated),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Report, fixture};
+
+    fn kinds(report: &Report) -> Vec<MisuseKind> {
+        let misuses = report.processes[0].misuses.iter();
+        misuses.map(|misuse| misuse.kind).collect()
+    }
+
+    #[test]
+    fn what_rusts_own_allocator_frees_is_no_misuse() {
+        let mut recording = fixture::with_misuse();
+        assert_eq!(kinds(&Report::new(&recording)), MisuseKind::ALL);
+        // The codec gave out what Rust freed, and freed what Rust gave out: now it is Rust's.
+        recording.sites[0].rust_shim = true;
+        let left: Vec<_> = MisuseKind::ALL
+            .into_iter()
+            .filter(|kind| !matches!(kind, MisuseKind::RustFreedByC | MisuseKind::CFreedByRust))
+            .collect();
+        assert_eq!(kinds(&Report::new(&recording)), left);
+    }
+
+    #[test]
+    fn stacks_have_their_inlined_functions_innermost_first() {
+        let recording = fixture::with_misuse();
+        let report = Report::new(&recording);
+        let stack = recording.processes[0].misuses[0].freed.as_ref().unwrap();
+        let calls = calls(&report.catalog, stack);
+        let names: Vec<_> = calls
+            .iter()
+            .map(|call| (&*call.name, call.is_inlined))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("Vec::grow", true),
+                ("player::parse", false),
+                ("main", false)
+            ]
+        );
+        assert_eq!((calls[0].library, calls[1].line), ("player", Some(42)));
+    }
+
+    #[test]
+    fn standard_libraries_are_plumbing() {
+        let call = |name: &'static str, file| Call {
+            symbol: Some(name),
+            name: name.into(),
+            library: "x",
+            file,
+            line: None,
+            is_inlined: false,
+        };
+        assert!(
+            call(
+                "alloc::alloc::dealloc",
+                Some("/rustc/1/library/alloc/src/alloc.rs")
+            )
+            .is_plumbing()
+        );
+        assert!(call("__rustc::__rust_dealloc", None).is_plumbing());
+        assert!(!call("player::parse", Some("/src/player/parse.rs")).is_plumbing());
+    }
+}

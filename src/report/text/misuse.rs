@@ -1,0 +1,108 @@
+//! Misuse of the allocator: both ends of each, by name and line.
+
+use super::Page;
+use crate::analysis::{Call, ProcessReport, calls};
+use crate::recording::model::Misuse;
+use crate::report::phrases;
+use crate::report::style::Ink;
+use crate::report::units::{count, counted, duration, printable};
+
+/// Calls of a stack that are written out.
+const MOST_CALLS: usize = 12;
+/// Names that are longer stand out of the column.
+const MOST_NAME_COLUMNS: usize = 48;
+
+impl Page<'_> {
+    /// Gives what misused the allocator, whatever part of the books is looked at.
+    pub(super) fn misuses(&self, most: usize) -> String {
+        let all = || {
+            let tracked = self.report.tracked();
+            tracked.flat_map(|process| process.misuses.iter().map(move |misuse| (process, *misuse)))
+        };
+        let number = all().count();
+        if number == 0 {
+            return String::new();
+        }
+        let kinds = phrases::misuses(
+            all()
+                .map(|(_, misuse)| misuse)
+                .collect::<Vec<_>>()
+                .into_iter(),
+        );
+        let mut text = self.title("Misuse of the allocator") + &format!("  {kinds}\n");
+        for (process, misuse) in all().take(most) {
+            text += &self.misuse(process, misuse);
+        }
+        if number > most {
+            let more = counted((number - most) as u64, "place", "places");
+            text += &self.faint(&format!("  and in {more} more (--format html, json)"));
+        }
+        text
+    }
+
+    fn misuse(&self, process: &ProcessReport, misuse: &Misuse) -> String {
+        let whose = match self.report.tracked().count() {
+            1 => String::new(),
+            _ => {
+                let program = printable(phrases::program(process.process));
+                format!("{program} (pid {}): ", process.process.pid)
+            }
+        };
+        let what = self.style.paint(Ink::Warning, &phrases::misuse(misuse));
+        let when = format!("after {}", duration(misuse.t_s));
+        let mut text = format!("  {whose}{what}  {}\n", self.style.paint(Ink::Faint, &when));
+        for (end, stack) in misuse.stacks() {
+            let end = phrases::misuse_end(misuse, end);
+            let thread = thread(process, stack.tid);
+            text += &format!("    {end}{}\n", self.style.paint(Ink::Faint, &thread));
+            text += &self.calls(&calls(&self.report.catalog, stack), stack.is_truncated);
+        }
+        text
+    }
+
+    /// Lists the calls of a stack, from the one into a standard library on.
+    pub(super) fn calls(&self, calls: &[Call], is_truncated: bool) -> String {
+        let asked = calls.iter().position(|call| !call.is_plumbing());
+        let calls = &calls[asked.unwrap_or(0).saturating_sub(1)..];
+        let shown = &calls[..calls.len().min(MOST_CALLS)];
+        let width = shown.iter().map(|call| call.name.chars().count()).max();
+        let width = width.unwrap_or(0).min(MOST_NAME_COLUMNS);
+        let mut text = String::new();
+        for call in shown {
+            let name = printable(&call.name);
+            // An address names its library.
+            let library = call.symbol.map_or("", |_| call.library);
+            let source = phrases::call_source(call);
+            let beside = [library, &source]
+                .into_iter()
+                .filter(|part| !part.is_empty());
+            let beside = printable(&beside.collect::<Vec<_>>().join("  "));
+            let beside = self.style.paint(Ink::Faint, &beside);
+            text += format!("      {name:<width$}  {beside}").trim_end();
+            text.push('\n');
+        }
+        let more = (calls.len() - shown.len()) as u64;
+        let rest = match (more, is_truncated) {
+            (0, false) => return text,
+            (0, true) => "the rest of the stack is not known".to_owned(),
+            (more, _) => format!("and {} more", count(more)),
+        };
+        text + &self.faint(&format!("      {rest}"))
+    }
+}
+
+/// Names a thread, where the process has more than one.
+fn thread(process: &ProcessReport, tid: u32) -> String {
+    let threads = &process.process.threads;
+    if tid == 0 || threads.len() < 2 {
+        return String::new();
+    }
+    let name = threads.iter().find(|thread| thread.tid == tid);
+    match name
+        .map(|thread| thread.name.as_str())
+        .filter(|name| !name.is_empty())
+    {
+        Some(name) => format!(" by thread {tid} ({})", printable(name)),
+        None => format!(" by thread {tid}"),
+    }
+}

@@ -1,0 +1,107 @@
+/*
+ * Calls that no correct program makes, one kind a word. Without a word, and with
+ * "right", the same calls are made as they should be.
+ *
+ *     misuse double      frees a block twice
+ *     misuse cycle       the same with another one freed between, which glibc does not see
+ *     misuse resized     resizes a block that was freed
+ *     misuse inside      frees a block by an address inside it
+ *     misuse static      frees what no allocator gave out
+ *     misuse threads     frees in one thread what another has freed
+ *     misuse many        frees twice, thirty times at one place
+ *
+ * expect: outcome=exit:0 processes=1
+ * expect: site=make_block allocated_blocks=2 freed_blocks=2 live_bytes=0
+ * expect: site=grow_block allocated_blocks=1 freed_blocks=1 reallocs=1
+ * expect: losses.foreign_frees=0 losses.crossed_frees=0
+ */
+#include "program.h"
+
+#define AFTER() __asm__ volatile("" ::: "memory") /* no tail call */
+
+static char no_block[256] __attribute__((aligned(64)));
+
+SITE void *make_block(void)
+{
+    void *block = opaque(malloc(any(100))); /* here: make_block */
+    AFTER();
+    return block;
+}
+
+SITE void free_first(void *block)
+{
+    free(opaque(block)); /* here: free_first */
+    AFTER();
+}
+
+SITE void free_again(void *block)
+{
+    free(opaque(block)); /* here: free_again */
+    AFTER();
+}
+
+SITE void *grow_block(void *block)
+{
+    block = realloc(opaque(block), any(100)); /* here: grow_block */
+    AFTER();
+    return opaque(block);
+}
+
+static void *free_in_thread(void *block)
+{
+    free_first(block);
+    return NULL;
+}
+
+SITE void do_right(void)
+{
+    char *one = make_block(), *other = make_block();
+    one = grow_block(one);
+    free_first(one);
+    free_again(other);
+}
+
+SITE void do_wrong(const char *word)
+{
+    char *block = make_block();
+    if (strcmp(word, "double") == 0) {
+        free_first(block);
+        free_again(block);
+    } else if (strcmp(word, "cycle") == 0) {
+        char *other = make_block();
+        free_first(block);
+        free_first(other);
+        free_again(block);
+    } else if (strcmp(word, "resized") == 0) {
+        free_first(block);
+        grow_block(block);
+    } else if (strcmp(word, "inside") == 0) {
+        free_again(block + 16);
+    } else if (strcmp(word, "static") == 0) {
+        free_again(no_block);
+    } else if (strcmp(word, "threads") == 0) {
+        pthread_join(start_thread(free_in_thread, block), NULL);
+        free_again(block);
+    } else if (strcmp(word, "many") == 0) {
+        for (int i = 0; i < 30; i++) {
+            char *other = make_block();
+            free_first(block);
+            free_first(other);
+            free_again(block);
+            /* What is handed out twice now is not asked for again. */
+            block = grow_block(NULL);
+        }
+    } else {
+        REQUIRE(!"a word that is known");
+    }
+}
+
+int main(int count, char **words)
+{
+    if (count > 1 && strcmp(words[1], "right") != 0)
+        do_wrong(words[1]);
+    else
+        do_right();
+    say(1, "done\n");
+    return 0;
+}
