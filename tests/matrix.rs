@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::report::{COUNTERS, Report, rows};
-use common::{Output, assert_same, has_tool, heapledger, run, run_within, workspace};
+use common::{Output, assert_same, has_tool, heapledger, run_within, workspace};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is recorded of each allocation; the first is what the others are held to.
-const MODES: [&str; 2] = ["count", "sample"];
+const MODES: [&str; 3] = ["count", "sample", "full"];
 
 /// Variables of no meaning, which make every mode's environment as large as any
 /// other's: a shell keeps a copy of each variable.
@@ -57,31 +57,16 @@ struct Program {
     repeats: Repeats,
 }
 
-/// What of a program's books is the same in any two runs, and so in any two modes.
-#[derive(Clone, Copy)]
-struct Repeats {
-    /// Programs of whose processes it is; `None`: of all.
-    programs: Option<&'static [&'static str]>,
-    counters: &'static [&'static str],
-}
+/// What of a program's books is the same in any two runs, and so in any two modes: by
+/// program, or for all of them where that is empty.
+type Repeats = &'static [(&'static str, &'static [&'static str])];
 
-const EVERYTHING: Repeats = Repeats {
-    programs: None,
-    counters: &COUNTERS,
-};
-const NOTHING: Repeats = Repeats {
-    programs: Some(&[]),
-    counters: &[],
-};
+const EVERYTHING: Repeats = &[("", &COUNTERS)];
+const NOTHING: Repeats = &[];
 
-/// How much glibc gives beyond what was asked for depends on where a block came to lie.
-const AS_ASKED_FOR: &[&str] = &[
-    "allocated_blocks",
-    "freed_blocks",
-    "live_blocks",
-    "reallocs",
-    "requested_bytes",
-];
+/// The compiler proper: whether one more block is taken for its own collector depends on
+/// where memory comes to lie. What it gives back does not.
+const CC1: (&str, &[&str]) = ("cc1", &["freed_blocks", "reallocs"]);
 
 /// A process number may grow by a digit between two runs, and somebody keep it as text.
 const ATTEMPTS: usize = 3;
@@ -104,30 +89,26 @@ fn name_of(process: &Value) -> &str {
 
 /// Gives what is the same in any two runs, a line a process, in order.
 fn repeated(report: &Report, repeats: Repeats) -> Vec<String> {
-    let is_meant = |process: &&Value| {
-        let name = name_of(process);
-        // As in x86_64-linux-gnu-as.
-        let is = |program: &&str| name == *program || name.ends_with(&format!("-{program}"));
-        repeats
-            .programs
-            .is_none_or(|programs| programs.iter().any(is))
-    };
-    let line = |process: &Value| {
-        let mut line = name_of(process).to_owned();
-        for side in ["c", "rust"] {
-            for counter in repeats.counters {
-                let count = process["totals"][side][*counter].as_i64();
-                line += &format!(" {side}.{counter}={}", count.unwrap_or(-1));
+    let mut lines = Vec::new();
+    for (program, counters) in repeats {
+        for process in report.processes() {
+            let name = name_of(process);
+            // As in x86_64-linux-gnu-as.
+            let is_meant =
+                program.is_empty() || name == *program || name.ends_with(&format!("-{program}"));
+            if !is_meant {
+                continue;
             }
+            let mut line = name.to_owned();
+            for side in ["c", "rust"] {
+                for counter in *counters {
+                    let count = process["totals"][side][*counter].as_i64();
+                    line += &format!(" {side}.{counter}={}", count.unwrap_or(-1));
+                }
+            }
+            lines.push(line);
         }
-        line
-    };
-    let mut lines: Vec<String> = report
-        .processes()
-        .into_iter()
-        .filter(is_meant)
-        .map(line)
-        .collect();
+    }
     lines.sort();
     lines
 }
@@ -195,11 +176,8 @@ impl Program {
             let lines = |(mode, report): &(_, _)| (*mode, repeated(report, self.repeats));
             let lines: Vec<(&str, Vec<String>)> = recorded.0.iter().map(lines).collect();
             let counted = &lines[0].1;
-            let programs = self
-                .repeats
-                .programs
-                .is_none_or(|programs| !programs.is_empty());
-            assert_eq!(programs, !counted.is_empty(), "{}", recorded.0[0].1);
+            let is_empty = self.repeats.is_empty();
+            assert_eq!(is_empty, counted.is_empty(), "{}", recorded.0[0].1);
             if lines.iter().all(|(_, found)| found == counted) {
                 return recorded;
             }
@@ -436,41 +414,22 @@ git rev-parse no-such-branch -- || echo "as expected: $?"
     let recorded = program("git", ["sh", "script.sh"])
         .input("script.sh", script)
         // What git itself allocates depends on the times of files and on hashes of addresses.
-        .repeating(Repeats {
-            programs: Some(&["seq", "grep"]),
-            ..EVERYTHING
-        })
+        .repeating(&[("seq", &COUNTERS), ("grep", &COUNTERS)])
         .succeeds_as_bare();
     recorded.each(|report| {
         assert!(report.processes_of("git").len() >= 18, "{report}");
     });
 }
 
-/// Starts a command at addresses that are the same each time, where that is allowed:
-/// compilers hash pointers.
-fn at_fixed_addresses<'a>(command: &[&'a str], repeats: Repeats) -> (Vec<&'a str>, Repeats) {
-    let mut probe = Command::new("setarch");
-    let allowed = has_tool("setarch") && run(probe.args(["-R", "true"])).code() == 0;
-    match allowed {
-        true => ([&["setarch", "-R"], command].concat(), repeats),
-        false => (command.to_vec(), NOTHING),
-    }
-}
-
 #[test]
 fn gcc_compiles_a_file() {
     needs!("matrix_gcc", has_tool("gcc"), "gcc");
-    let repeats = Repeats {
-        // What gcc itself keeps depends on the random name of the file between the two.
-        programs: Some(&["cc1", "as"]),
-        counters: AS_ASKED_FOR,
-    };
-    let command = ["gcc", "-O2", "-g", "-c", "file.c", "-o", "file.o"];
-    let (args, repeats) = at_fixed_addresses(&command, repeats);
+    // What gcc itself keeps depends on the random name of the file between the two.
+    let args = ["gcc", "-O2", "-g", "-c", "file.c", "-o", "file.o"];
     let recorded = program("gcc", args)
         .input("file.c", c_source(150))
         .product("file.o")
-        .repeating(repeats)
+        .repeating(&[CC1, ("as", &COUNTERS)])
         .succeeds_as_bare();
     recorded.each(|report| {
         for name in ["cc1", "as"] {
@@ -494,13 +453,8 @@ program: $(objects)
 %.o: %.c
 \t@gcc -O1 -c $< -o $@
 ";
-    let repeats = Repeats {
-        programs: Some(&["cc1", "as", "program"]),
-        counters: AS_ASKED_FOR,
-    };
-    let (args, repeats) = at_fixed_addresses(&["make", "-j2"], repeats);
-    let mut make = program("make", args)
-        .repeating(repeats)
+    let mut make = program("make", ["make", "-j2"])
+        .repeating(&[CC1, ("as", &COUNTERS), ("program", &COUNTERS)])
         .input("Makefile", makefile)
         .product("program");
     let mut main = String::from("#include <stdio.h>\n");
@@ -674,10 +628,7 @@ fn ffmpeg_encodes_a_test_picture() {
     let recorded = program("ffmpeg", args)
         .product("picture.avi")
         // Two threads hand each other as many buffers as they happen to need.
-        .repeating(Repeats {
-            programs: None,
-            counters: &["live_blocks", "live_bytes"],
-        })
+        .repeating(&[("ffmpeg", &["live_blocks", "live_bytes"])])
         .succeeds_as_bare();
     recorded.each(|report| {
         let codec = rows(&report.root()["libraries"]).into_iter().any(|row| {

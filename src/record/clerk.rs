@@ -14,7 +14,7 @@ use crate::counts::{Counts, Side};
 use crate::ledger::books::Books;
 use crate::ledger::pages::FilePages;
 use crate::recording::file::Writer;
-use crate::recording::model::{Process, Start, TimelinePoint};
+use crate::recording::model::{Mode, Process, Start, TimelinePoint};
 use crate::recording::resolve::{Seen, Tables};
 
 /// Ended processes that wait; each holds a descriptor.
@@ -53,8 +53,8 @@ pub(super) struct Desk {
     pub failure: Option<io::Error>,
     /// Processes that found no room.
     pub left_out: u64,
-    /// Some process came with stacks.
-    pub has_stacks: bool,
+    /// Some process came with every stack.
+    pub has_every_stack: bool,
     start: Start,
 }
 
@@ -68,7 +68,7 @@ impl Clerk {
             tally: Tally::default(),
             failure: None,
             left_out: 0,
-            has_stacks: false,
+            has_every_stack: false,
             start,
         };
         let thread = std::thread::Builder::new()
@@ -131,7 +131,7 @@ impl Desk {
 
     fn enter(&mut self, process: Process) {
         self.tally.add(&process, self.start.root_pid);
-        self.has_stacks |= !process.stacks.is_empty();
+        self.has_every_stack |= process.mode == Mode::Full;
         let is_root = process.pid == self.start.root_pid;
         if self.failure.is_some() && !is_root {
             self.left_out += 1;

@@ -275,7 +275,7 @@ impl Session {
         for (module, named) in ended.named {
             desk.tables.adopt_names(&module, named);
         }
-        let detail = Detail::of(desk.has_stacks);
+        let detail = Detail::of(desk.has_every_stack);
         symbols::resolve(&desk.tables.modules, &mut desk.tables.sites, detail);
         desk.end();
         if let Some(error) = &desk.failure {

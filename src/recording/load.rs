@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::check::{check, sort_processes};
 use super::file::{self, OpenError, OpenFailure};
-use super::model::{Outcome, Process, Recording, Start};
+use super::model::{Mode, Outcome, Process, Recording, Start};
 use super::resolve::{Seen, Tables, seconds_between};
 use super::symbols::{self, Detail};
 use crate::ledger::books::Books;
@@ -101,11 +101,9 @@ impl Recording {
 
 impl Recording {
     fn name_sites(&mut self) {
-        let has_stacks = self
-            .processes
-            .iter()
-            .any(|process| !process.stacks.is_empty());
-        symbols::resolve(&self.modules, &mut self.sites, Detail::of(has_stacks));
+        let is_full = |process: &Process| process.mode == Mode::Full;
+        let has_every_stack = self.processes.iter().any(is_full);
+        symbols::resolve(&self.modules, &mut self.sites, Detail::of(has_every_stack));
     }
 }
 

@@ -41,16 +41,16 @@ const SITES_A_STEP: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detail {
     /// No lines of system libraries, which take a tenth of a second to read where
-    /// their debug files are installed: for call sites alone too dear.
+    /// their debug files are installed: too dear at the end of every run.
     Quick,
-    /// All that there is: for stacks, whose readers want to know where they lead.
+    /// All that there is, for whoever asked for every stack.
     Full,
 }
 
 impl Detail {
-    /// Gives what is to be asked for a recording with stacks, or without.
-    pub(crate) fn of(has_stacks: bool) -> Detail {
-        if has_stacks {
+    /// Gives what is to be asked for a recording with every stack, or without.
+    pub(crate) fn of(has_every_stack: bool) -> Detail {
+        if has_every_stack {
             Detail::Full
         } else {
             Detail::Quick

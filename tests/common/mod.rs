@@ -280,6 +280,14 @@ pub fn run_within(patience: Duration, command: &mut Command) -> Output {
     }
 }
 
+/// What `run` is told for each mode. With a sample every few hundred bytes, what only
+/// happens now and then happens all the time.
+pub const EVERY_MODE: &[&[&str]] = &[
+    &["--mode", "count"],
+    &["--mode", "sample", "--sample-bytes", "300"],
+    &["--mode", "full"],
+];
+
 /// A program with the ledger it is expected to have.
 pub struct Case {
     workspace: PathBuf,
@@ -382,13 +390,19 @@ impl Case {
         expectations
     }
 
-    /// Runs it bare and recorded: the same behaviour, the expected ledger, books that add up.
+    /// Runs it bare and recorded in every mode: the same behaviour, the expected ledger,
+    /// books that add up. Gives the report of the first mode.
     pub fn check(self) -> Report {
-        self.check_with(&[])
+        self.check_in(EVERY_MODE)
     }
 
     /// The same with options for `run`.
     pub fn check_with(self, options: &[&str]) -> Report {
+        self.check_in(&[options])
+    }
+
+    /// The same in these modes.
+    pub fn check_in(self, modes: &[&[&str]]) -> Report {
         let bare = self.run_bare();
         assert_ne!(
             bare.code(),
@@ -397,21 +411,29 @@ impl Case {
             self.program.display(),
             bare.error
         );
-        let (recorded, report) = self.run_recorded(options);
-        assert_same(&bare, &recorded);
-        self.check_report(&report, "recorded");
-        report
+        let in_mode = |options: &&[&str]| {
+            let (recorded, report) = self.run_recorded(options);
+            assert_same_in(&bare, &recorded, options);
+            self.check_report_in(&report, "recorded", options);
+            report
+        };
+        let reports: Vec<Report> = modes.iter().map(in_mode).collect();
+        reports.into_iter().next().expect("there is a mode")
     }
 
     /// Holds a report against the expectations.
     pub fn check_report(&self, report: &Report, run: &str) {
+        self.check_report_in(report, run, &[]);
+    }
+
+    fn check_report_in(&self, report: &Report, run: &str, options: &[&str]) {
         let mut wrong = report.violations();
         for expectation in self.expectations(run) {
             wrong.extend(expectation.check(report));
         }
         assert!(
             wrong.is_empty(),
-            "{}:\n  {}\n{report}",
+            "{} {options:?}:\n  {}\n{report}",
             self.program.display(),
             wrong.join("\n  ")
         );
@@ -420,11 +442,15 @@ impl Case {
 
 /// Holds what a program did under us against what it does bare.
 pub fn assert_same(bare: &Output, recorded: &Output) {
+    assert_same_in(bare, recorded, &[]);
+}
+
+fn assert_same_in(bare: &Output, recorded: &Output, options: &[&str]) {
     assert_eq!(
         recorded.text, bare.text,
-        "standard output; on standard error: {}",
+        "standard output {options:?}; on standard error: {}",
         recorded.error
     );
-    assert_eq!(recorded.error, bare.error, "standard error");
-    assert_eq!(recorded.code(), bare.code(), "exit code");
+    assert_eq!(recorded.error, bare.error, "standard error {options:?}");
+    assert_eq!(recorded.code(), bare.code(), "exit code {options:?}");
 }
