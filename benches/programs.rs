@@ -95,7 +95,7 @@ fn main() {
 fn recorded(program: &str) -> Command {
     let mut command = heapledger();
     command
-        .args(["run", "-q", "--mode", "count", "-o"])
+        .args(["run", "-q", "-o"])
         .arg(workshop().join("program.hlr"))
         .arg("--")
         .arg(program);

@@ -315,6 +315,33 @@ fn heapledger_counts_what_the_program_does() {
     let counted = record(&["--mode", "count"]);
     assert_eq!(of_heapledger(&counted, false, ""), truth, "{counted}");
     let every_byte = record(&["--mode", "sample", "--sample-bytes", "1"]);
+    let full = record(&["--mode", "full"]);
+    assert_eq!(
+        of_heapledger(&full, true, "at_peak_blocks"),
+        truth,
+        "{full}"
+    );
+    let temporary: Vec<(String, u64)> = rows(&full.root()["stacks"])
+        .into_iter()
+        .filter(|stack| stack["temporary_blocks"] != 0)
+        .map(|stack| {
+            let blocks = stack["temporary_blocks"].as_u64();
+            let innermost = stack["frames"][0]["symbol"].as_str();
+            (
+                innermost.unwrap_or_default().to_owned(),
+                blocks.unwrap_or(0),
+            )
+        })
+        .collect();
+    let expected = [
+        ("of_short_life".to_owned(), 30),
+        ("at_the_peak".to_owned(), 1),
+    ];
+    assert!(
+        expected.iter().all(|of| temporary.contains(of)),
+        "{temporary:?}"
+    );
+    assert_eq!(temporary.iter().map(|of| of.1).sum::<u64>(), TEMPORARY);
     let mut without_peak = truth;
     for figures in without_peak.values_mut() {
         figures.peak_bytes = 0;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use common::{example, heapledger, preload_library, run, workspace};
+use common::{EVERY_MODE, example, heapledger, preload_library, run, workspace};
 
 const RUST: &str = "rust seen=true blocks=102 bytes=105000 live_blocks=61 live_bytes=63000 reallocs=1 requested=105000\n";
 const C: &str = "c seen=true blocks=50 bytes=25200 live_blocks=30 live_bytes=15120 reallocs=0 requested=25000\n";
@@ -88,19 +88,25 @@ fn a_forked_child_under_the_preload_begins_with_the_same() {
     assert_eq!(output_of("forking_preload", &program, true), FORKED);
 }
 
-/// What a recorder outside sees is what the program sees of itself.
+/// What a recorder outside sees is what the program sees of itself, in every mode.
 fn recorded(test: &str, program: &Path) {
     let directory = workspace(test);
+    let library = common::library("combinations_library.c").build(&directory);
+    for mode in EVERY_MODE {
+        recorded_in(mode, &directory, program, &library);
+    }
+}
+
+fn recorded_in(mode: &[&str], directory: &Path, program: &Path, library: &Path) {
     let recording = directory.join("recording.hlr");
     let output = run(heapledger()
-        .args(["run", "-q", "-o"])
+        .args(["run", "-q"])
+        .args(mode)
+        .arg("-o")
         .arg(&recording)
         .arg("--")
         .arg(program)
-        .env(
-            "LIBRARY",
-            common::library("combinations_library.c").build(&directory),
-        ));
+        .env("LIBRARY", library));
     assert!(output.status.success(), "{}", output.error);
     assert_eq!(output.text, format!("{C}{RUST}foreign 0\n"));
     let report = run(heapledger()
@@ -110,7 +116,7 @@ fn recorded(test: &str, program: &Path) {
     let report: serde_json::Value = serde_json::from_str(&report.text).expect("JSON");
     let process = &report["processes"][0];
     assert_eq!(process["tracked"], true);
-    assert_eq!(process["losses"]["invariant_violations"], 0);
+    assert_eq!(process["losses"]["invariant_violations"], 0, "{mode:?}");
     let sum = |side: &str, key: &str| -> i64 {
         let sites = process["sites"].as_array().expect("sites");
         let exact = sites

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use common::report::{COUNTERS, Report, rows};
 use common::{Output, assert_same, has_tool, heapledger, run_within, workspace};
+use heapledger::recording::Recording;
+use heapledger::recording::model::{Losses, Mode};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
@@ -55,6 +57,7 @@ struct Program {
     products: Vec<&'static str>,
     tidy: fn(&str) -> String,
     repeats: Repeats,
+    has_many_stacks: bool,
 }
 
 /// What of a program's books is the same in any two runs, and so in any two modes: by
@@ -121,6 +124,7 @@ fn program<S: Into<String>>(test: &str, args: impl IntoIterator<Item = S>) -> Pr
         products: Vec::new(),
         tidy: str::to_owned,
         repeats: EVERYTHING,
+        has_many_stacks: false,
     }
 }
 
@@ -149,6 +153,13 @@ impl Program {
         self
     }
 
+    /// Says that hundreds of its processes have stacks by the ten thousand, so that mode
+    /// full is judged by the recording, and not by a gigabyte of JSON.
+    fn having_many_stacks(mut self) -> Program {
+        self.has_many_stacks = true;
+        self
+    }
+
     /// Runs one command in a new directory, of the same name each time.
     fn run(&self, command: &mut Command) -> (Output, Vec<Vec<u8>>) {
         let work = self.directory.join("work");
@@ -170,9 +181,14 @@ impl Program {
     /// Runs it bare and in every mode, compares, and checks the books.
     fn behaves_as_bare(&self) -> Recorded {
         let bare = self.run(Command::new(&self.args[0]).args(&self.args[1..]));
-        let in_mode = |&mode: &&'static str| (mode, self.behaves_as(&bare, mode));
+        let in_mode = |mode: &'static str| (mode, self.behaves_as(&bare, mode));
+        let mut modes = MODES.to_vec();
+        if self.has_many_stacks {
+            modes.retain(|mode| *mode != "full");
+            assert_all_was_recorded(&self.run_recorded(&bare, "full"));
+        }
         for attempt in 1.. {
-            let recorded = Recorded(MODES.iter().map(in_mode).collect());
+            let recorded = Recorded(modes.iter().copied().map(in_mode).collect());
             let lines = |(mode, report): &(_, _)| (*mode, repeated(report, self.repeats));
             let lines: Vec<(&str, Vec<String>)> = recorded.0.iter().map(lines).collect();
             let counted = &lines[0].1;
@@ -189,7 +205,8 @@ impl Program {
         unreachable!("an attempt returns or fails")
     }
 
-    fn behaves_as(&self, (bare, bare_products): &(Output, Vec<Vec<u8>>), mode: &str) -> Report {
+    /// Runs it in a mode, which changes nothing. Gives the recording.
+    fn run_recorded(&self, (bare, bare_products): &(Output, Vec<Vec<u8>>), mode: &str) -> PathBuf {
         let recording = self.directory.join(format!("{mode}.hlr"));
         let (recorded, products) = self.run(record(&recording, mode).args(&self.args));
         assert_same(bare, &recorded);
@@ -199,8 +216,13 @@ impl Program {
                 "{name} differs in mode {mode}"
             );
         }
-        let report = Report::read(&recording)
-            .unwrap_or_else(|error| panic!("{:?}: {error}\n{recorded:?}", self.args));
+        recording
+    }
+
+    fn behaves_as(&self, bare: &(Output, Vec<Vec<u8>>), mode: &str) -> Report {
+        let recording = self.run_recorded(bare, mode);
+        let report = Report::read(&recording);
+        let report = report.unwrap_or_else(|error| panic!("{:?}: {error}", self.args));
         assert_recorded_in(&report, mode);
         report
     }
@@ -214,6 +236,22 @@ impl Program {
         });
         recorded
     }
+}
+
+/// Holds a recording in mode full to what a report in JSON is held to.
+fn assert_all_was_recorded(recording: &Path) {
+    let text = run_within(PATIENCE, heapledger().arg("report").arg(recording)).text;
+    assert!(!text.contains("do not add up"), "{text}");
+    let recording = Recording::open(recording).expect("it was recorded");
+    let mut stacks = 0;
+    for process in &recording.processes {
+        if process.untracked_reason.is_none() {
+            assert_eq!(process.mode, Mode::Full, "process {}", process.pid);
+            assert_eq!(process.losses, Losses::default(), "process {}", process.pid);
+            stacks += process.stacks.len();
+        }
+    }
+    assert!(stacks > 0, "{text}");
 }
 
 /// Gives what the root process became: `env` and `setarch` become another program.
@@ -329,6 +367,7 @@ fn pythons_own_tests_of_threads_and_children_pass_as_they_do_bare() {
     let recorded = program("python", args)
         .tidied(verdicts_of_python)
         .repeating(NOTHING) // tests of threads and clocks
+        .having_many_stacks()
         .behaves_as_bare();
     recorded.each(|report| {
         assert!(report.processes().len() > 50, "{report}");

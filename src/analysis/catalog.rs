@@ -76,13 +76,6 @@ pub struct Place<'a> {
     pub has_address: bool,
 }
 
-impl Place<'_> {
-    /// Tells whether this is memory charged by name, which no stack leads to.
-    pub fn is_charged(&self) -> bool {
-        self.library == CHARGED
-    }
-}
-
 impl fmt::Display for Place<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.symbol, self.has_address) {

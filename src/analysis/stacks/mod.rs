@@ -280,7 +280,7 @@ impl<'a> Stacks<'a> {
     fn add_charged(&self, process: usize, stacks: &mut ProcessStacks) {
         let books = self.report.processes[process].books.iter();
         for row in books.flat_map(|books| &books.sites) {
-            if self.report.catalog.place(row.site).is_charged() {
+            if self.report.catalog.is_charged(row.site) {
                 let figures = StackFigures {
                     samples: 0,
                     ..figures_of(&row.counts, row.at_peak)
