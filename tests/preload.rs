@@ -455,8 +455,7 @@ fn fork_clone_vfork_and_spawn_under_churn_keep_every_ledger_exact() {
 
 #[test]
 fn five_generations_of_forks_inherit_over_glibc() {
-    // In mode full a fork may come between a block's entry in the books and its stack's.
-    Case::of("fork_glibc.c").check_in(&EVERY_MODE[..2]);
+    Case::of("fork_glibc.c").check();
 }
 
 #[test]
