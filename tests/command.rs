@@ -264,7 +264,10 @@ fn what_goes_with_no_such_mode_is_refused_in_one_line() {
     for (options, words) in [
         (&["--abort-on-misuse"][..], "--mode full"),
         (&["--mode", "count", "--abort-on-misuse"], "--mode full"),
-        (&["--sample-bytes", "1K", "--abort-on-misuse"], "--mode full"),
+        (
+            &["--sample-bytes", "1K", "--abort-on-misuse"],
+            "--mode full",
+        ),
         (&["--mode", "full", "--sample-bytes", "1K"], "--mode sample"),
     ] {
         let output = run(heapledger()

@@ -83,7 +83,11 @@ fn the_misuse(report: &Report) -> &Value {
 fn end<'a>(misuse: &'a Value, name: &str, file: &str) -> Vec<(&'a str, u64)> {
     let frames = &misuse["stacks"][name];
     assert!(frames.is_array(), "no end {name} in {misuse:#}");
-    let is_own = |frame: &&Value| frame["file"].as_str().is_some_and(|path| path.ends_with(file));
+    let is_own = |frame: &&Value| {
+        frame["file"]
+            .as_str()
+            .is_some_and(|path| path.ends_with(file))
+    };
     let of = |frame: &'a Value| {
         let line = frame["line"].as_u64().unwrap_or(0);
         (frame["symbol"].as_str().unwrap_or("-"), line)
@@ -198,7 +202,10 @@ fn a_free_of_what_no_allocator_gave_out_is_shown_with_its_stack() {
         (&Value::Null, &Value::Null)
     );
     let kind = misuse["kind"].as_str().unwrap();
-    assert!(["free_of_unknown", "free_of_unseen"].contains(&kind), "{kind}");
+    assert!(
+        ["free_of_unknown", "free_of_unseen"].contains(&kind),
+        "{kind}"
+    );
     assert_end(misuse, "freed", "free_again");
     assert_eq!(misuse["stacks"].get("allocated"), None);
 }
@@ -228,7 +235,10 @@ fn the_same_mistake_again_and_again_is_one_record() {
         .map(|misuse| misuse["count"].as_u64().unwrap())
         .collect();
     assert_eq!(counts.iter().sum::<u64>(), 30, "{report}");
-    assert!(counts.len() <= 2, "the first block came from elsewhere: {report}");
+    assert!(
+        counts.len() <= 2,
+        "the first block came from elsewhere: {report}"
+    );
 }
 
 #[test]
@@ -237,7 +247,11 @@ fn abort_on_misuse_ends_the_program_there_with_the_record_kept() {
     let program = misuse_program(&directory);
     let recording = directory.join("abort.hlr");
     let output = recorded(&recording, &["--abort-on-misuse"], &program, "cycle");
-    assert_eq!((output.code(), output.text.as_str()), (134, ""), "{output:?}");
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (134, ""),
+        "{output:?}"
+    );
     let report = Report::read(&recording).unwrap();
     assert_eq!(report.root()["outcome"]["signal"], "SIGABRT");
     assert_end(the_misuse(&report), "freed", "free_again");
@@ -274,7 +288,10 @@ fn summary_and_report_name_both_ends() {
         .arg(&program)
         .arg("cycle"));
     let summary = &output.error;
-    assert!(summary.contains("misuse of the allocator: 1 double free\n"), "{summary}");
+    assert!(
+        summary.contains("misuse of the allocator: 1 double free\n"),
+        "{summary}"
+    );
     let named = |text: &str, function: &str| {
         let source = format!("programs/misuse.c:{}", line_of("misuse.c", function));
         let mut lines = text.lines();
@@ -297,7 +314,11 @@ fn assert_crossing(misuse: &Value, name: &str, function: &str) {
     );
     let found = calls.first().map(|call| (call.0.to_owned(), call.1));
     assert_eq!(found, Some(expected), "{name} of {misuse:#}");
-    assert_eq!(calls.last().unwrap().0, "misuse_crossed::main", "{misuse:#}");
+    assert_eq!(
+        calls.last().unwrap().0,
+        "misuse_crossed::main",
+        "{misuse:#}"
+    );
 }
 
 fn assert_crossings(test: &str, program: &Path) {
@@ -343,7 +364,11 @@ fn blocks_that_cross_are_shown_without_a_preload() {
             .env_remove("LD_PRELOAD")
             .env("HEAPLEDGER_DIR", &ledgers)
             .env("HEAPLEDGER_MODE", "full"));
-        assert_eq!((output.code(), output.text.as_str()), (0, "done\n"), "{output:?}");
+        assert_eq!(
+            (output.code(), output.text.as_str()),
+            (0, "done\n"),
+            "{output:?}"
+        );
         let report = Report::read(&ledgers).unwrap();
         assert_eq!(the_misuse(&report)["kind"], kind);
     }
@@ -355,7 +380,10 @@ fn an_unmodified_rust_program_has_no_sides_to_cross() {
     // The same mistakes, but all of Rust's allocations come through malloc.
     let source = fs::read_to_string(sources().join("misuse_crossed.rs")).unwrap();
     let source = source
-        .replace("#[global_allocator]\nstatic ALLOC: heapledger::Alloc = heapledger::Alloc::system();", C_FUNCTIONS)
+        .replace(
+            "#[global_allocator]\nstatic ALLOC: heapledger::Alloc = heapledger::Alloc::system();",
+            C_FUNCTIONS,
+        )
         .replace("libc::", "c::");
     let path = directory.join("misuse_unmodified.rs");
     fs::write(&path, source).unwrap();

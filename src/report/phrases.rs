@@ -260,8 +260,12 @@ pub(crate) fn misuse(misuse: &Misuse) -> String {
             None => format!("{call} of {address}, which is no block"),
         },
         MisuseKind::FreeOfUnseen => format!("{call} of {address}, which nobody saw allocated"),
-        MisuseKind::RustFreedByC => format!("{block} at {address}, allocated by Rust and freed by C"),
-        MisuseKind::CFreedByRust => format!("{block} at {address}, allocated by C and freed by Rust"),
+        MisuseKind::RustFreedByC => {
+            format!("{block} at {address}, allocated by Rust and freed by C")
+        }
+        MisuseKind::CFreedByRust => {
+            format!("{block} at {address}, allocated by C and freed by Rust")
+        }
         MisuseKind::OtherSize => {
             let said = unsigned_size(misuse.said_bytes.unwrap_or(0));
             format!("{block} at {address}, given back by Rust as {said}")
@@ -297,8 +301,14 @@ pub(crate) fn misuses<'a>(misuses: impl Iterator<Item = &'a Misuse> + Clone) -> 
             "block that Rust gave back with another size",
             "blocks that Rust gave back with another size",
         ),
-        MisuseKind::RustFreedByC => ("block allocated by Rust and freed by C", "blocks allocated by Rust and freed by C"),
-        MisuseKind::CFreedByRust => ("block allocated by C and freed by Rust", "blocks allocated by C and freed by Rust"),
+        MisuseKind::RustFreedByC => (
+            "block allocated by Rust and freed by C",
+            "blocks allocated by Rust and freed by C",
+        ),
+        MisuseKind::CFreedByRust => (
+            "block allocated by C and freed by Rust",
+            "blocks allocated by C and freed by Rust",
+        ),
     };
     let sum = |kind| {
         let alike = misuses.clone().filter(|misuse| misuse.kind == kind);
