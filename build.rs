@@ -9,15 +9,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 22] = [
+const CORE: [&str; 25] = [
     "arena.c",
     "api.c",
     "book.c",
     "fork.c",
+    "full.c",
     "helper.c",
     "hosts.c",
     "init.c",
     "map.c",
+    "misuse.c",
     "owners.c",
     "pages.c",
     "pressure.c",
@@ -28,6 +30,7 @@ const CORE: [&str; 22] = [
     "unwind.c",
     "unwind_cfi.c",
     "unwind_full.c",
+    "unwind_memo.c",
     "unwind_modules.c",
     "unwind_stack.c",
     "unwind_tables.c",

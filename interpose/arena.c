@@ -20,7 +20,8 @@ typedef struct hl_arena_head {
     uint64_t call_site; /* 0: allocated by the loader on our behalf, not booked */
     uint32_t owner;     /* once booked */
     uint32_t freed;
-    uint64_t reserved;
+    uint32_t row;       /* 1 + that of its allocation in mode full; 0: none */
+    uint32_t freed_row; /* the same of its free */
 } hl_arena_head;
 
 static hl_arena_head *head_of(const void *block)
@@ -58,14 +59,17 @@ size_t hl_arena_usable(const void *block)
     return head_of(block)->bytes;
 }
 
-void hl_arena_free(void *block)
+void hl_arena_free(void *block, uint64_t call_site)
 {
     hl_arena_head *head = head_of(block);
+    if (HL_UNLIKELY(head->freed) && head->row)
+        hl_full_freed_again(block, head->bytes, head->row, head->freed_row, call_site);
     head->freed = 1;
     if (head->owner) {
         uint32_t owner = head->owner;
         head->owner = 0;
         hl_unbook_slow(owner, head->bytes, HL_SIDE_C);
+        head->freed_row = hl_full_free_call(head->row, head->bytes, call_site);
     }
 }
 
@@ -91,10 +95,13 @@ static void book(hl_arena_head *head, void *context)
         return;
     uint32_t owner = hl_owner_intern(head->call_site, HL_TAG(HL_SIDE_C, 0), HL_OWNER_SITE);
     hl_charge_slow(owner, head->bytes, false);
-    if (head->freed)
+    head->row = hl_full_book_call(head->call_site, head->bytes);
+    if (head->freed) {
         hl_unbook_slow(owner, head->bytes, HL_SIDE_C);
-    else
+        hl_full_free_call(head->row, head->bytes, 0);
+    } else {
         head->owner = owner;
+    }
 }
 
 void hl_arena_book(void)
@@ -103,7 +110,7 @@ void hl_arena_book(void)
 }
 
 typedef struct live_visit {
-    void (*visit)(void *context, uint32_t owner, uint64_t bytes);
+    void (*visit)(void *context, uint32_t owner, uint32_t row, uint64_t bytes);
     void *context;
 } live_visit;
 
@@ -111,10 +118,10 @@ static void visit_live(hl_arena_head *head, void *context)
 {
     const live_visit *live = context;
     if (head->owner)
-        live->visit(live->context, head->owner, head->bytes);
+        live->visit(live->context, head->owner, head->row, head->bytes);
 }
 
-void hl_arena_each_live(void (*visit)(void *context, uint32_t owner, uint64_t bytes), void *context)
+void hl_arena_each_live(void (*visit)(void *context, uint32_t owner, uint32_t row, uint64_t bytes), void *context)
 {
     live_visit live = {visit, context};
     each(visit_live, &live);

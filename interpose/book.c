@@ -109,11 +109,16 @@ static void unbook_record(hl_private *own, hl_record *record, uint64_t bytes, ui
 void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, uint64_t call_site, uint32_t side,
                   bool is_realloc)
 {
-    if (hl_me.inside)
-        return; /* whoever is inside books, or wants nothing booked */
+    if (hl_me.inside) { /* whoever is inside books, or wants nothing booked */
+        if (HL_UNLIKELY(hl.full))
+            hl_full_unseen(map, block);
+        return;
+    }
     uint16_t *entry = hl_map_grow(map, block);
-    if (!entry)
-        return; /* no memory for the map: unseen, and its free will count as foreign */
+    if (!entry) { /* no memory for the map: unseen, and its free will count as foreign */
+        hl.full_blind = true;
+        return;
+    }
     hl_private *own = hl_thread();
     uint32_t tag = HL_TAG(side, own ? own->scope : 0);
     hl_record *record = own ? hl_record_find(own, call_site, tag) : NULL;
@@ -128,7 +133,9 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     if (HL_UNLIKELY(owner < HL_FIRST_OWNER))
         __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
     hl_entry_set(hl_far_place(map, block), map->shift, owner);
-    if (HL_UNLIKELY(due))
+    if (hl.full)
+        hl_full_book(map, block, bytes, call_site, side);
+    else if (HL_UNLIKELY(due))
         hl_sample(map, block, bytes, call_site, side);
 }
 

@@ -5,7 +5,10 @@
  *   pages.c   the mapping: creating it, committing pages, texts
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
+ *   stacks.c  the table of stacks
  *   sample.c  which allocations are sampled, their stacks, what these hold
+ *   misuse.c  calls that no program may make
+ *   full.c    mode full: every block's stack, the peak, what was freed already
  *   slots.c   a thread's slot: claiming, taking over, its records
  *   pressure.c  the words of cleanup pressure, and crossing the armed threshold
  *   book.c    booking off the fast path, the quantum, the peak
@@ -29,6 +32,7 @@
 #include <stdint.h>
 
 #include "ledger.h"
+#include "full.h"
 #include "map.h"
 #include "sample.h"
 #include "sys.h"
@@ -84,12 +88,13 @@ typedef struct hl_private {
     hl_slot *slot;
     hl_watch watch;
     hl_sampling sampling;
+    hl_fullness full;
     hl_record *records[HL_RECORD_PAGES]; /* slot->record_pages as addresses */
     uint32_t slot_page;
     uint32_t scope;                  /* current scope */
     uint32_t scope_depth;            /* counts pushes past HL_SCOPE_DEPTH too */
     uint32_t scopes[HL_SCOPE_DEPTH]; /* those to go back to */
-    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - sizeof(hl_watch) - sizeof(hl_sampling) - 32 + 4]; /* see hl_hot for why the next lie where they do */
+    char unused[HL_PAGE_BYTES - 32 - 8 * HL_RECORD_PAGES - 4 * HL_SCOPE_DEPTH - sizeof(hl_watch) - sizeof(hl_sampling) - sizeof(hl_fullness) - 32 + 4]; /* see hl_hot for why the next lie where they do */
     uint64_t usual[HL_SIDES];        /* at most the longest request of each side so far, and below HL_LINEAR_SIZES */
     uint64_t key_bits[HL_SIDES];     /* HL_KEY(0, tag) of each side in the current scope */
 } hl_private;
@@ -110,13 +115,6 @@ typedef struct hl_self {
 } hl_self;
 
 extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));
-
-/* Sends this thread the fast way, unless there is a reason for the slow one. */
-HL_INLINE void hl_fast_again(void)
-{
-    if (hl_me.own && !hl_me.inside && HL_LIKELY(!hl_me.own->watch.on))
-        hl_me.fast = hl_me.own;
-}
 
 /* Has no record of anything, so that a thread without a slot needs no test. Never written. */
 extern hl_private hl_nobody;
@@ -175,12 +173,24 @@ typedef struct hl_process {
     bool proven_glibc;
     uint64_t sample_mean_bytes; /* 0: nothing is sampled */
     uint64_t sample_seed;       /* 0: chance is the kernel's */
-    hl_samples *samples;        /* NULL: nothing is sampled */
+    hl_samples *samples;        /* NULL: no stacks are kept */
+    bool walks;                 /* threads have walkers; set once */
+    bool full_wanted;           /* HEAPLEDGER_MODE=full; set once */
+    bool full;                  /* every block is booked with its stack, by no fast path */
+    bool full_blind;            /* mode full has missed blocks: a free of what was not seen says nothing */
+    bool abort_on_misuse;       /* HEAPLEDGER_ABORT_ON_MISUSE=1 */
     bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
     int64_t window_peak[HL_SIDES + 1]; /* highest published live bytes since hl_window_begin: c, rust, all */
     char directory[256]; /* "" = keep the ledger in anonymous memory */
 } hl_process;
 extern hl_process hl;
+
+/* Sends this thread the fast way, unless there is a reason for the slow one. */
+HL_INLINE void hl_fast_again(void)
+{
+    if (hl_me.own && !hl_me.inside && HL_LIKELY(!hl_me.own->watch.on) && !hl.full)
+        hl_me.fast = hl_me.own;
+}
 
 /* The map that the next allocator's blocks are in. */
 HL_INLINE hl_map *hl_next_map(void)
@@ -258,9 +268,9 @@ void hl_fork_parent(void);
 void *hl_arena_alloc(size_t alignment, size_t bytes, uint64_t call_site);
 bool hl_arena_owns(const void *block);
 size_t hl_arena_usable(const void *block);
-void hl_arena_free(void *block);
+void hl_arena_free(void *block, uint64_t call_site); /* of its free */
 void hl_arena_book(void); /* books what was allocated before there was a ledger */
-void hl_arena_each_live(void (*visit)(void *context, uint32_t owner, uint64_t bytes), void *context);
+void hl_arena_each_live(void (*visit)(void *context, uint32_t owner, uint32_t row, uint64_t bytes), void *context);
 
 /* ---- init.c ---- */
 void hl_header_identify(void);

@@ -82,6 +82,7 @@ static void add_glibc_block(void *context, void *block, uint32_t owner)
     live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
     sum->bytes += hl_glibc_usable(block);
     sum->blocks++;
+    hl_full_inherited(&hl.glibc_blocks, block);
 }
 
 /* Where the next allocator is glibc's, these are blocks of which only Rust knows the size. */
@@ -91,13 +92,15 @@ static void add_other_block(void *context, void *block, uint32_t owner)
     if (!hl.proven_glibc)
         sum->bytes += hl.next.malloc_usable_size(block);
     sum->blocks++;
+    hl_full_inherited(&hl.other_blocks, block);
 }
 
-static void add_arena_block(void *context, uint32_t owner, uint64_t bytes)
+static void add_arena_block(void *context, uint32_t owner, uint32_t row, uint64_t bytes)
 {
     live_sum *sum = (live_sum *)context + owner;
     sum->bytes += bytes;
     sum->blocks++;
+    hl_full_inherited_call(row, bytes);
 }
 
 /* The blocks are the map's; where the note agrees on them it knows the bytes. Charges are in no map. */
@@ -246,6 +249,17 @@ static void forget(const inheritance *old)
             hl_release(old->windows[i], (size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES);
 }
 
+/* Where there is no room for the stacks, the child counts only. */
+static void inherit_full(inheritance *old)
+{
+    hl.full = hl_full_inherit(old->header, old_page, old);
+    if (!hl.full) {
+        hl.samples = NULL;
+        hl.header->samples = 0;
+        __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
+    }
+}
+
 bool hl_fork_child(void)
 {
     inheritance old;
@@ -259,9 +273,13 @@ bool hl_fork_child(void)
     if (kept) {
         hl.header->pressure.refuse_bytes = old.header->pressure.refuse_bytes;
         hl_header_identify();
-        kept = copy_tables(&old) && hl_shared_begin() && book_inherited();
+        kept = copy_tables(&old) && hl_shared_begin();
+        if (kept && hl.full)
+            inherit_full(&old);
+        kept = kept && book_inherited();
         if (kept) {
-            hl_sampling_inherit(old.header, old_page, &old);
+            if (!hl.full_wanted)
+                hl_sampling_inherit(old.header, old_page, &old);
             restore_scopes(&old);
             __atomic_store_n(&hl.header->state, HL_STATE_READY, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
         }

@@ -84,29 +84,48 @@ HL_INLINE void *book(uint32_t live, void *block, size_t requested, uint64_t site
 /* ---- releasing: the block's free is booked before its address can be given to anybody else ---- */
 
 static HL_COLD void free_unbooked(void *block);
-static HL_COLD void release_other(void *block);
-static HL_COLD void release_fully(void *block);
+static HL_COLD void release_other(void *block, uint64_t site);
+static HL_COLD void release_fully(void *block, uint64_t site);
 
+/* Where the free returns to is asked here, which a tail call reaches: the fast way needs no register for it. */
 static HL_COLD void release_slow(void *block)
 {
     if (!block)
         return;
     if (live_now() == HL_LIVE_OTHER) {
-        release_other(block);
+        release_other(block, HL_CALLER());
         return;
     }
-    release_fully(block);
+    release_fully(block, HL_CALLER());
+}
+
+/* In mode full. */
+static HL_COLD void release_full(void *block, uint64_t site)
+{
+    const hl_return call = {.call = HL_CALL_FREE, .side = HL_SIDE_C, .site = site};
+    hl_taken taken;
+    if (hl_full_take(hl_next_map(), block, &call, &taken)) {
+        hl_unbook_slow(taken.owner, usable(live_now(), block), HL_SIDE_C);
+        hl_full_freed(&taken);
+    } else {
+        hl_foreign_free();
+    }
+    hl.next.free(block);
 }
 
 /* Nothing was booked yet. */
-static HL_COLD void release_fully(void *block)
+static HL_COLD void release_fully(void *block, uint64_t site)
 {
     if (hl_arena_owns(block)) {
-        hl_arena_free(block);
+        hl_arena_free(block, site);
         return;
     }
     if (!hl_ready()) {
         free_unbooked(block);
+        return;
+    }
+    if (hl.full) {
+        release_full(block, site);
         return;
     }
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
@@ -128,14 +147,14 @@ static HL_COLD void release_after_quantum(void *block)
     hl.next.free(block);
 }
 
-static HL_COLD void release_other(void *block)
+static HL_COLD void release_other(void *block, uint64_t site)
 {
     uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
     uint32_t owner = entry ? hl_entry_owner(*entry) : 0;
     hl_record *record = hl_record_here(owner, HL_SIDE_C);
     int left = record ? hl_unbook(record, hl.next.malloc_usable_size(block), HL_SIDE_C) : HL_SLOW;
     if (HL_UNLIKELY(left == HL_SLOW)) {
-        release_fully(block);
+        release_fully(block, site);
         return;
     }
     *entry = 0;
@@ -220,14 +239,14 @@ static HL_COLD void *calloc_unbooked(size_t count, size_t bytes, uint64_t site)
 static HL_COLD void *realloc_arena(void *block, size_t bytes, uint64_t site)
 {
     if (!bytes) {
-        hl_arena_free(block);
+        hl_arena_free(block, site);
         return NULL;
     }
     void *moved = hl_do_malloc(bytes, site);
     if (moved) {
         size_t old = hl_arena_usable(block);
         hl_copy_bytes(moved, block, bytes < old ? bytes : old);
-        hl_arena_free(block);
+        hl_arena_free(block, site);
     }
     return moved;
 }
@@ -338,6 +357,33 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
     return moved;
 }
 
+/* The same in mode full. */
+static HL_COLD void *realloc_full(uint32_t live, void *block, size_t bytes, uint64_t site)
+{
+    const hl_return call = {.call = HL_CALL_REALLOC, .side = HL_SIDE_C, .site = site};
+    if (hl_arena_owns(block))
+        return realloc_arena(block, bytes, site);
+    hl_taken taken;
+    bool owned = hl_full_take(hl_next_map(), block, &call, &taken);
+    uint64_t freed = owned ? usable(live, block) : 0;
+    bool no = owned && bytes >= HL_QUANTUM && bytes > freed && refuses(bytes - freed);
+    void *moved = no ? refused() : hl.next.realloc(block, bytes);
+    if (!moved && bytes) {
+        if (owned)
+            hl_full_stays(&taken);
+        return NULL;
+    }
+    if (owned) {
+        hl_unbook_fully(taken.owner, freed, HL_SIDE_C);
+        hl_full_freed(&taken);
+    } else {
+        hl_foreign_free();
+    }
+    if (moved)
+        hl_book_slow(hl_next_map(), moved, usable(live, moved), bytes, site, HL_SIDE_C, owned);
+    return moved;
+}
+
 HL_INLINE void *realloc_at(void *block, size_t bytes, uint64_t site)
 {
     if (HL_UNLIKELY(live_now() == HL_LIVE_NOT) && !hl_ready()) {
@@ -347,6 +393,8 @@ HL_INLINE void *realloc_at(void *block, size_t bytes, uint64_t site)
     }
     if (!block)
         return malloc_at(bytes, site);
+    if (HL_UNLIKELY(hl.full))
+        return realloc_full(live_now(), block, bytes, site);
     return realloc_booked(live_now(), block, bytes, site);
 }
 

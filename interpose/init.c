@@ -96,11 +96,14 @@ static int64_t bytes_of(const char *text)
 #define MOST_SAMPLE_BYTES (64u << 20) /* above, the spread of estimates would not fit its counters */
 #define DEFAULT_SAMPLE_BYTES (512u << 10)
 
-/* HEAPLEDGER_MODE is `count`, unless it says `sample`. */
+/* HEAPLEDGER_MODE is `count`, unless it says `sample` or `full`. */
 static void read_mode(char *copy, size_t bytes)
 {
     const char *mode = variable("HEAPLEDGER_MODE", copy, bytes);
-    if (!mode || hl_length(mode) != 6 || !hl_same_bytes(mode, "sample", 6))
+    hl.full_wanted = mode && hl_length(mode) == 4 && hl_same_bytes(mode, "full", 4);
+    hl.abort_on_misuse = number_of(variable("HEAPLEDGER_ABORT_ON_MISUSE", copy, bytes), 0) == 1;
+    hl.walks = hl.full_wanted || (mode && hl_length(mode) == 6 && hl_same_bytes(mode, "sample", 6));
+    if (!hl.walks || hl.full_wanted)
         return;
     uint32_t mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), DEFAULT_SAMPLE_BYTES);
     hl.sample_mean_bytes = mean < 1 ? 1 : mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean;
@@ -276,6 +279,9 @@ static bool begin_ledger(void)
         return false;
     if (hl.sample_mean_bytes && !hl_sampling_begin())
         __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED); /* said, and the books are kept */
+    hl.full = hl.full_wanted && hl_full_begin();
+    if (hl.full != hl.full_wanted)
+        __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
     return true;
 }
 

@@ -1,5 +1,5 @@
 /*
- * map.c: growth of the owner map, and the walk over it.
+ * map.c: growth of the owner map, the walk over it, and looking around in it.
  */
 #include "core.h"
 
@@ -45,6 +45,55 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
             map->leaf_tops[index] = (uint32_t)number;
     }
     return hl_map_entry(map, block, map->shift);
+}
+
+uint64_t *hl_map_word_grow(hl_map *map, const void *block)
+{
+    uint64_t *word = hl_map_word(map, block);
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT, top = number >> HL_NODE_BITS;
+    if (HL_LIKELY(word != NULL) || number >> (HL_NODE_BITS + HL_ROOT_BITS))
+        return word;
+    bool made = false;
+    uintptr_t node = grow(&map->words[top], HL_NODE_BYTES, top * HL_NODE_BYTES, &made);
+    if (!node || !grow((_Atomic uintptr_t *)node + number, HL_WORD_LEAF_BYTES(map->shift),
+                       number * HL_WORD_LEAF_BYTES(map->shift), &made))
+        return NULL;
+    return hl_map_word(map, block);
+}
+
+/* ---- looking around ---- */
+
+#define LEAVES_BEFORE 4u /* 64 MiB: half a millisecond of looking */
+
+/* The last block of a leaf that begins at an address or before it. */
+static void *last_block_until(const hl_map *map, uintptr_t number, uintptr_t address)
+{
+    uintptr_t start = number << HL_LEAF_SHIFT, last = start + ((uintptr_t)1 << HL_LEAF_SHIFT) - 1;
+    uint64_t granule = (address < last ? address : last) >> map->shift;
+    const uint16_t *entries = hl_map_entry(map, (const void *)start, map->shift);
+    if (!entries)
+        return NULL;
+    entries -= start >> map->shift;
+    for (; granule >= start >> map->shift; granule--) {
+        uint16_t entry = entries[granule];
+        void *block = hl_entry_block(entry, granule << map->shift, map->shift);
+        if (hl_entry_owner(entry) && (uintptr_t)block <= address)
+            return block;
+        if (!granule)
+            break;
+    }
+    return NULL;
+}
+
+void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)(const hl_map *, const void *))
+{
+    uintptr_t number = (uintptr_t)address >> HL_LEAF_SHIFT;
+    for (uintptr_t back = 0; back <= LEAVES_BEFORE && back <= number; back++) {
+        void *block = last_block_until(map, number - back, (uintptr_t)address);
+        if (block)
+            return (uintptr_t)address - (uintptr_t)block < bytes_of(map, block) ? block : NULL;
+    }
+    return NULL;
 }
 
 hl_near_leaves hl_near;

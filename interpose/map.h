@@ -25,6 +25,7 @@
 #define HL_NODE_BITS 12
 #define HL_ROOT_BITS 11 /* 47 bits of address */
 #define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
+#define HL_WORD_LEAF_BYTES(shift) (sizeof(uint64_t) << (HL_LEAF_SHIFT - (shift)))
 #define HL_NODE_BYTES (sizeof(uintptr_t) << HL_NODE_BITS)
 /* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
 #define HL_MAX_LEAVES 65536u
@@ -38,6 +39,8 @@ typedef struct hl_map {
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
     uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
+    /* In mode full a second table of the same shape, with a word for each granule: see full.c. */
+    _Atomic uintptr_t words[1 << HL_ROOT_BITS];
 } hl_map;
 
 /* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
@@ -67,6 +70,27 @@ HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned 
     uintptr_t leaf = hl_map_leaf(map, block);
     return HL_LIKELY(leaf) ? hl_leaf_entry(leaf, (uintptr_t)block, shift) : NULL;
 }
+
+/* A granule's word; NULL where none was ever asked for. Takes any address, also what is none. */
+HL_INLINE uint64_t *hl_map_word(const hl_map *map, const void *block)
+{
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
+    if (HL_UNLIKELY(number >> (HL_NODE_BITS + HL_ROOT_BITS)))
+        return NULL;
+    uintptr_t node = atomic_load_explicit(&map->words[number >> HL_NODE_BITS], memory_order_relaxed);
+    uintptr_t leaf =
+        HL_LIKELY(node) ? atomic_load_explicit((const _Atomic uintptr_t *)node + number, memory_order_relaxed) : 0;
+    return HL_LIKELY(leaf) ? (uint64_t *)leaf + ((uintptr_t)block >> map->shift) : NULL;
+}
+
+/* The same, with its leaf made where it is missing; NULL if memory is refused. */
+uint64_t *hl_map_word_grow(hl_map *map, const void *block);
+
+/*
+ * The live block that lies around an address, or begins there, if it begins in the
+ * same leaf or one of the few before; NULL: none. `bytes_of` says how long a block is.
+ */
+void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)(const hl_map *, const void *));
 
 /*
  * The way to the glibc map's leaves that the fast paths take: one comparison

@@ -13,7 +13,7 @@
 
 #define WINDOW_BYTES ((size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES)
 #define STOCK_PAGES 28u
-#define SAMPLING_PAGES 24u /* more, where samples are taken */
+#define WALKING_PAGES 30u /* more, where stacks are kept */
 #define FILE_BYTES ((uint64_t)HL_MAX_PAGES * HL_PAGE_BYTES)
 
 #define OPEN_FLAGS (02 /* O_RDWR */ | 0100 /* O_CREAT */ | 0200 /* O_EXCL */ | O_NOFOLLOW_ | O_CLOEXEC_)
@@ -265,7 +265,7 @@ bool hl_ledger_create(const char *directory)
     atomic_store_explicit(&hl.windows[0], (char *)memory, memory_order_relaxed);
     hl.header = (hl_header *)memory;
     /* A stock that a program under seccomp's strict mode can use without a system call. */
-    uint32_t stock = STOCK_PAGES + (hl.sample_mean_bytes ? SAMPLING_PAGES : 0);
+    uint32_t stock = STOCK_PAGES + (hl.walks ? WALKING_PAGES : 0);
     hl.committed = 1;
     if (HL_SYS3(SYS_madvise, memory + HL_PAGE_BYTES, (stock - 1) * HL_PAGE_BYTES,
                 23 /* MADV_POPULATE_WRITE, Linux 5.14 */) == 0)

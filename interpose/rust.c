@@ -156,8 +156,27 @@ static uint64_t bytes_of(void *block, uint32_t owner, size_t bytes)
     return hl.proven_glibc ? hl_glibc_usable(block) : hl.next.malloc_usable_size(block);
 }
 
+/* In mode full. */
+static HL_COLD void release_full(void *block, size_t bytes, uint64_t site)
+{
+    const hl_return call = {.call = HL_CALL_FREE, .side = HL_SIDE_RUST, .site = site, .said = bytes};
+    hl_taken taken;
+    if (hl_full_take(hl_next_map(), block, &call, &taken)) {
+        hl_unbook_slow(taken.owner, bytes_of(block, taken.owner, bytes), HL_SIDE_RUST);
+        hl_full_freed(&taken);
+    } else {
+        hl_foreign_free();
+    }
+    hl.next.free(block);
+}
+
+/* As in hooks.c, tail calls lead here. */
 static HL_COLD void release_slow(void *block, size_t bytes)
 {
+    if (hl.full) {
+        release_full(block, bytes, HL_CALLER());
+        return;
+    }
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     hl_held held;
     uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
@@ -232,11 +251,36 @@ void hl_do_rust_dealloc(void *block, size_t bytes)
     release(block, bytes);
 }
 
+/* In mode full. */
+static HL_COLD void *realloc_full(void *block, size_t old_bytes, size_t alignment, size_t bytes, uint64_t site)
+{
+    const hl_return call = {.call = HL_CALL_REALLOC, .side = HL_SIDE_RUST, .site = site, .said = old_bytes};
+    hl_taken taken;
+    bool owned = hl_full_take(hl_next_map(), block, &call, &taken);
+    uint64_t freed = owned ? bytes_of(block, taken.owner, old_bytes) : 0;
+    void *moved = next_realloc(block, old_bytes, alignment, bytes);
+    if (!moved) {
+        if (owned)
+            hl_full_stays(&taken);
+        return NULL;
+    }
+    if (owned) {
+        hl_unbook_fully(taken.owner, freed, HL_SIDE_RUST);
+        hl_full_freed(&taken);
+    } else {
+        hl_foreign_free();
+    }
+    hl_book_slow(hl_next_map(), moved, bytes, bytes, site, HL_SIDE_RUST, owned);
+    return moved;
+}
+
 void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t bytes, uint64_t site)
 {
     if (HL_UNLIKELY(!kept_here()))
         return kept_elsewhere() ? kept_elsewhere()->rust_realloc(block, old_bytes, alignment, bytes, site)
                                 : next_realloc(block, old_bytes, alignment, bytes);
+    if (HL_UNLIKELY(hl.full))
+        return realloc_full(block, old_bytes, alignment, bytes, site);
     uint16_t *entry = hl_map_entry(hl_next_map(), block, hl_next_map()->shift);
     uint16_t before = entry ? *entry : 0;
     hl_held held;
@@ -277,6 +321,10 @@ void hl_do_wrapped_book(void *block, size_t bytes, uint64_t site, uint32_t is_re
  */
 uint32_t hl_do_wrapped_retire(void *block)
 {
+    if (HL_UNLIKELY(hl.full)) {
+        const hl_return call = {.call = HL_CALL_FREE, .side = HL_SIDE_RUST, .site = HL_CALLER()};
+        return hl_full_retire(&hl.other_blocks, block, &call);
+    }
     uint16_t *entry = hl_map_entry(&hl.other_blocks, block, HL_OTHER_SHIFT);
     hl_held held;
     uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
@@ -292,6 +340,8 @@ void hl_do_wrapped_restore(void *block, uint32_t owner)
     hl_place place = {hl_map_leaf(&hl.other_blocks, block), (uintptr_t)block};
     if (place.leaf)
         hl_entry_set(place, HL_OTHER_SHIFT, owner);
+    if (HL_UNLIKELY(hl.full))
+        hl_full_restore(&hl.other_blocks, block);
 }
 
 void hl_do_wrapped_unbook(uint32_t owner, size_t bytes)

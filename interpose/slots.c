@@ -75,8 +75,9 @@ static void take_over(hl_private *own)
     hl_slot_totals(own, own->slot->ended);
     own->slot->generation++;
     own->watch.on = 0;
-    if (own->sampling.walker)
-        hl_walker_reset(own->sampling.walker);
+    if (hl.walks)
+        hl_walker_reset((hl_walker *)(void *)(own + 1));
+    own->full.last = own->full.retired = NULL;
     hl_scope_set(own, 0);
     own->scope_depth = 0;
 }
@@ -104,10 +105,10 @@ static hl_private *take_from_dead(uint32_t tid)
     return NULL;
 }
 
-/* A thread's walker lies behind its private part, so that a sample needs no memory of its own. */
+/* A thread's walker lies behind its private part, so that a walk needs no memory of its own. */
 size_t hl_private_bytes(void)
 {
-    return sizeof(hl_private) + (hl.sample_mean_bytes ? sizeof(hl_walker) : 0);
+    return sizeof(hl_private) + (hl.walks ? sizeof(hl_walker) : 0) + (hl.full_wanted ? hl_memo_bytes() : 0);
 }
 
 hl_private *hl_slot_fresh(uint32_t kind)
@@ -127,7 +128,9 @@ hl_private *hl_slot_fresh(uint32_t kind)
     hl_slot *slot = hl_page_address(page);
     hl_slot_begin(slot, kind);
     slot->generation = 1;
-    if (hl.samples && kind == HL_SLOT_THREAD)
+    if (hl.full && kind == HL_SLOT_THREAD)
+        hl_full_start(&own->full, own + 1);
+    else if (hl.samples && !hl.full_wanted && kind == HL_SLOT_THREAD)
         hl_sampling_start(&own->sampling, slot, (hl_walker *)(void *)(own + 1));
     slot->tid = kind == HL_SLOT_THREAD ? hl_gettid() : 0;
     HL_SYS3(SYS_madvise, own, HL_WIPED_BYTES, 18 /* MADV_WIPEONFORK; without, see init.c */);

@@ -139,27 +139,74 @@ hl_stack_key hl_key_of_walk(const hl_walker *walker, uint32_t count, const uint6
     return of;
 }
 
+hl_stack_key hl_key_of_call(const uint64_t *call_site, uint32_t tag)
+{
+    hl_stack_key of = {.frames = call_site, .count = 1, .tag = tag, .how = HL_STACK_TORN};
+    of.hash = hash_of(&of, 0);
+    return of;
+}
+
+static bool begin_table(uint32_t rows, uint64_t mean_bytes)
+{
+    uint32_t page = hl_pages_take(HL_SAMPLES_PAGES);
+    hl.samples = page ? hl_page_address(page) : NULL;
+    if (!hl.samples)
+        return false;
+    for (uint32_t i = 0; i < HL_STACK_PAGES; i++)
+        atomic_store_explicit(&row_pages[i], NULL, memory_order_relaxed);
+    hl.samples->mean_bytes = mean_bytes;
+    hl.samples->rows = rows;
+    hl.header->samples = page;
+    return true;
+}
+
 /* The two rows of those that find no room come first. */
 bool hl_rows_begin(uint32_t rows, uint64_t mean_bytes)
 {
     if (row_index)
         hl_release((void *)(uintptr_t)row_index, sizeof *row_index * INDEX_CELLS);
     row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
-    uint32_t page = row_index ? hl_pages_take(HL_SAMPLES_PAGES) : 0;
-    if (!page)
+    if (!row_index || !begin_table(rows, mean_bytes))
         return false;
-    for (uint32_t i = 0; i < HL_STACK_PAGES; i++)
-        atomic_store_explicit(&row_pages[i], NULL, memory_order_relaxed);
-    hl.samples = hl_page_address(page);
-    hl.samples->mean_bytes = mean_bytes;
-    hl.samples->rows = rows;
     for (uint32_t side = 0; side < HL_SIDES; side++) {
         hl_stack_key overflow = {.tag = HL_TAG(side, 0), .how = HL_STACK_OVERFLOW};
         if (new_row(&overflow) != 1 + side) {
             hl.samples = NULL;
+            hl.header->samples = 0;
             return false;
         }
     }
-    hl.header->samples = page;
+    return true;
+}
+
+/* ---- a forked child ---- */
+
+static bool copy_row(hl_stack *to, const hl_stack *from, const void *(*page)(const void *, uint32_t), const void *old)
+{
+    if (!from->ready)
+        return true;
+    const char *text = page(old, from->frames.reference / HL_PAGE_BYTES);
+    *to = *from;
+    to->frames = text && from->frames.reference
+                     ? hl_text_add(text + from->frames.reference % HL_PAGE_BYTES, from->frames.bytes)
+                     : (hl_text){0, 0};
+    return !from->frames.reference || to->frames.reference;
+}
+
+/* The index is the process's own memory, and names the same rows. */
+bool hl_rows_inherit(const hl_samples *before, const void *(*page)(const void *, uint32_t), const void *old)
+{
+    if (!begin_table(before->rows, before->mean_bytes))
+        return false;
+    uint32_t count = before->row_count < HL_MAX_STACKS ? before->row_count : HL_MAX_STACKS;
+    for (uint32_t first = 0; first < count; first += HL_STACKS_PER_PAGE) {
+        const row_space *rows = page(old, before->row_pages[first / HL_STACKS_PER_PAGE]);
+        for (uint32_t i = 0; rows && i < HL_STACKS_PER_PAGE && first + i < count; i++) {
+            hl_stack *mine = hl_row_at(first + i);
+            if (!mine || !copy_row(mine, &rows[i].stack, page, old))
+                return false;
+        }
+    }
+    hl.samples->row_count = count;
     return true;
 }

@@ -30,8 +30,17 @@ typedef struct hl_stack_key {
 hl_stack_key hl_key_of_walk(const struct hl_walker *walker, uint32_t count, const uint64_t *call_site, uint32_t tag,
                             uint32_t thread);
 
+/* Of a call that nothing more is known of, and that no thread is named for. */
+hl_stack_key hl_key_of_call(const uint64_t *call_site, uint32_t tag);
+
 /* Begins the table of a new ledger, with rows HL_ROWS_*; false: there is none. */
 bool hl_rows_begin(uint32_t rows, uint64_t mean_bytes);
+
+/*
+ * Goes on in a forked child: the same stacks in the same places, with nothing
+ * booked to them. `page` gives the parent's pages. False: there is no room.
+ */
+bool hl_rows_inherit(const hl_samples *before, const void *(*page)(const void *old, uint32_t page), const void *old);
 
 /* 1 + the row; where there is no room for another, the side's row of all that found none. */
 uint32_t hl_row_of(const hl_stack_key *of);

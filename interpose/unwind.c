@@ -65,6 +65,7 @@ static HL_COLD uint64_t learn(hl_walker *walker, const hl_code *code, uintptr_t 
 /* The registers that it follows. */
 typedef struct place {
     uintptr_t at, sp, fp;
+    uintptr_t fp_from; /* only where notes are taken */
 #if defined(__aarch64__)
     uintptr_t lr;
 #endif
@@ -122,22 +123,68 @@ static bool by_frame_pointer(hl_walker *walker, hl_trusted stack, place *here)
 
 /* ---- the walk ---- */
 
+/*
+ * Notes are taken of every word that the walk's course depends on: not of a frame
+ * pointer that nobody uses, which may be a register like any other there.
+ */
+#define FP_NOTED 0u /* where the frame pointer came from, when that stands in the notes */
+#define FP_FIRST 1u /* the walk began with it */
+
+HL_INLINE void note_word(hl_notes *notes, uintptr_t at, uintptr_t value)
+{
+    if (!notes)
+        return;
+    if (notes->words < HL_NOTED_WORDS)
+        notes->word[notes->words] = (hl_noted){at, value};
+    notes->words++;
+}
+
+HL_INLINE void note_fp(hl_notes *notes, place *here)
+{
+    if (!notes || here->fp_from == FP_NOTED)
+        return;
+    if (here->fp_from == FP_FIRST)
+        notes->uses_fp = true;
+    else
+        note_word(notes, here->fp_from, here->fp);
+    here->fp_from = FP_NOTED;
+}
+
+/* Only of what may be unloaded. */
+HL_INLINE void note_object(hl_notes *notes, const hl_code *code, uintptr_t at)
+{
+    if (!notes || !code || code->stays)
+        return;
+    for (uint32_t i = 0; i < notes->objects && i < HL_NOTED_OBJECTS; i++)
+        if (notes->object[i].value == code->identity)
+            return;
+    if (notes->objects < HL_NOTED_OBJECTS)
+        notes->object[notes->objects] = (hl_noted){at, code->identity};
+    notes->objects++;
+}
+
 /* The CFA; 0: it cannot be read. */
-HL_INLINE uintptr_t cfa_of(hl_walker *walker, hl_trusted stack, const place *here, uint64_t step)
+HL_INLINE uintptr_t cfa_of(hl_walker *walker, hl_trusted stack, place *here, uint64_t step, hl_notes *notes)
 {
     unsigned kind = hl_step_kind(step);
     uintptr_t cfa = (kind & 1 ? here->sp : here->fp) + (uintptr_t)hl_step_cfa(step);
+    if (notes && !(kind & 1))
+        note_fp(notes, here);
     if (HL_LIKELY(kind <= HL_STEP_FP))
         return cfa;
-    return load(walker, stack, cfa, &cfa) ? cfa + (uintptr_t)hl_step_second(step) : 0;
+    uintptr_t from = cfa;
+    if (!load(walker, stack, from, &cfa))
+        return 0;
+    note_word(notes, from, cfa);
+    return cfa + (uintptr_t)hl_step_second(step);
 }
 _Static_assert((HL_STEP_SP & HL_STEP_SP_DEREF & 1) && !((HL_STEP_FP | HL_STEP_FP_DEREF | HL_STEP_ALIGNED) & 1),
                "cfa_of tells them by their lowest bit");
 
 /* Where the caller returns to; false: that cannot be read, or is no caller's. */
-HL_INLINE bool to_caller(hl_walker *walker, hl_trusted stack, place *here, uint64_t step)
+HL_INLINE bool to_caller(hl_walker *walker, hl_trusted stack, place *here, uint64_t step, hl_notes *notes)
 {
-    uintptr_t ra, cfa = cfa_of(walker, stack, here, step);
+    uintptr_t ra, cfa = cfa_of(walker, stack, here, step, notes);
     if (HL_UNLIKELY(cfa <= here->sp)) {
 #if defined(__aarch64__)
         if (cfa != here->sp || hl_step_second(step)) /* a leaf has no frame */
@@ -151,16 +198,21 @@ HL_INLINE bool to_caller(hl_walker *walker, hl_trusted stack, place *here, uint6
     ra = here->lr;
     if (saved ? !load(walker, stack, cfa + (uintptr_t)saved, &ra) : !ra)
         return false;
+    if (saved)
+        note_word(notes, cfa + (uintptr_t)saved, ra);
     here->lr = 0;
 #else
     if (HL_UNLIKELY(!load(walker, stack, cfa - sizeof ra, &ra)))
         return false;
+    note_word(notes, cfa - sizeof ra, ra);
 #endif
     intptr_t fp = hl_step_fp(step);
     if (fp) {
         uintptr_t from = HL_LIKELY(hl_step_kind(step) != HL_STEP_ALIGNED) ? cfa + (uintptr_t)fp : here->fp;
         if (HL_UNLIKELY(!load(walker, stack, from, &here->fp)))
             return false;
+        if (notes)
+            here->fp_from = from;
     }
     here->at = hl_stripped(ra) - 1;
     here->sp = cfa;
@@ -169,16 +221,18 @@ HL_INLINE bool to_caller(hl_walker *walker, hl_trusted stack, place *here, uint6
 
 #define AT_NOBODY UINTPTR_MAX /* one less than the return address 0 */
 
-uint32_t hl_unwind_from(hl_walker *walker, uint64_t call_site)
+HL_INLINE uint32_t walk_noting(hl_walker *walker, uint64_t call_site, hl_notes *notes)
 {
     walker->walk++;
     walker->page = 0;
     walker->unsafe_reads = 0;
     walker->objects = 0;
     const uint32_t walk = walker->walk;
+    bool notable = true;
     place here = {.at = walker->registers[HL_REG_RA] - 1,
                   .sp = walker->registers[HL_REG_SP],
-                  .fp = walker->registers[HL_REG_FP]};
+                  .fp = walker->registers[HL_REG_FP],
+                  .fp_from = FP_FIRST};
     const hl_trusted stack = hl_trusted_of(walker, here.sp);
     uintptr_t run_start = here.sp, start = 0, bytes = 0;
     uint64_t identity = 0;
@@ -195,6 +249,7 @@ uint32_t hl_unwind_from(hl_walker *walker, uint64_t call_site)
             start = code ? code->start : here.at;
             bytes = code ? code->bytes : 1;
             identity = code ? code->identity : NOBODY;
+            note_object(notes, code, here.at);
         }
         ours = ours && here.at + 1 != call_site;
         if (HL_LIKELY(!ours))
@@ -208,17 +263,23 @@ uint32_t hl_unwind_from(hl_walker *walker, uint64_t call_site)
         unsigned kind = hl_step_kind(step);
         how = HL_WALK_LOST;
         if (HL_LIKELY(kind <= HL_STEP_ALIGNED)) {
-            if (!to_caller(walker, stack, &here, step))
+            if (!to_caller(walker, stack, &here, step, notes)) {
+                notable = false;
                 break;
+            }
         } else if (kind == HL_STEP_FULL) {
             return hl_unwind_full(walker, call_site);
         } else if (kind == HL_STEP_SIGNAL) {
+            notable = false;
             if (!over_signal(walker, stack, &here))
                 break;
             run_start = here.sp;
         } else {
             /* The loader's own beginning has no data, and is where the kernel left the frame pointer 0. */
             bool end = kind == HL_STEP_END || (code && !here.fp);
+            if (kind != HL_STEP_END && end)
+                note_fp(notes, &here);
+            notable = notable && end;
             if (end)
                 how = HL_WALK_WHOLE;
             if (end || ours || !by_frame_pointer(walker, stack, &here))
@@ -235,64 +296,30 @@ uint32_t hl_unwind_from(hl_walker *walker, uint64_t call_site)
     if (doubtful) /* guesses that led nowhere */
         count = sure;
     walker->how = how | guessed;
+    if (notes && notable && !walker->unsafe_reads && notes->words <= HL_NOTED_WORDS &&
+        notes->objects <= HL_NOTED_OBJECTS)
+        notes->walk = walk;
     if (walker->walk == walk)
         return count;
     walker->how = HL_WALK_TORN;
     return 0;
 }
 
+uint32_t hl_unwind_from(hl_walker *walker, uint64_t call_site)
+{
+    return walk_noting(walker, call_site, NULL);
+}
+
+uint32_t hl_unwind_noting(hl_walker *walker, uint64_t call_site, hl_notes *notes)
+{
+    notes->walk = notes->words = notes->objects = 0;
+    notes->uses_fp = false;
+    return walk_noting(walker, call_site, notes);
+}
+
 /* ---- beginning ---- */
 
-/*
- * Notes the registers that its caller will have back, and goes on in C: there a
- * compiler may have put others into them. Tail calls leave the stack as it is.
- */
-#if defined(__x86_64__)
-__asm__(".pushsection .text\n"
-        ".p2align 4\n"
-        ".globl hl_unwind\n"
-        ".hidden hl_unwind\n"
-        ".type hl_unwind, @function\n"
-        "hl_unwind:\n\t"
-        ".cfi_startproc\n\t"
-        "endbr64\n\t"
-        "movq %rbx, 8*3(%rdi)\n\t"
-        "movq %rbp, 8*6(%rdi)\n\t"
-        "leaq 8(%rsp), %rax\n\t"
-        "movq %rax, 8*7(%rdi)\n\t"
-        "movq %r12, 8*12(%rdi)\n\t"
-        "movq %r13, 8*13(%rdi)\n\t"
-        "movq %r14, 8*14(%rdi)\n\t"
-        "movq %r15, 8*15(%rdi)\n\t"
-        "movq (%rsp), %rax\n\t"
-        "movq %rax, 8*16(%rdi)\n\t"
-        "jmp hl_unwind_from\n\t"
-        ".cfi_endproc\n\t"
-        ".size hl_unwind, . - hl_unwind\n\t"
-        ".popsection");
-#else
-__asm__(".pushsection .text\n"
-        ".p2align 4\n"
-        ".globl hl_unwind\n"
-        ".hidden hl_unwind\n"
-        ".type hl_unwind, %function\n"
-        "hl_unwind:\n\t"
-        ".cfi_startproc\n\t"
-        "hint #34\n\t" /* bti c */
-        "stp x19, x20, [x0, #8*19]\n\t"
-        "stp x21, x22, [x0, #8*21]\n\t"
-        "stp x23, x24, [x0, #8*23]\n\t"
-        "stp x25, x26, [x0, #8*25]\n\t"
-        "stp x27, x28, [x0, #8*27]\n\t"
-        "stp x29, x30, [x0, #8*29]\n\t"
-        "mov x2, sp\n\t"
-        "str x2, [x0, #8*31]\n\t"
-        "b hl_unwind_from\n\t"
-        ".cfi_endproc\n\t"
-        ".size hl_unwind, . - hl_unwind\n\t"
-        ".popsection");
-#endif
-_Static_assert(offsetof(hl_walker, registers) == 0, "where the assembly above writes");
+HL_WALK_ENTRY("hl_unwind", "hl_unwind_from");
 
 bool hl_unwind_begin(void *find_object)
 {

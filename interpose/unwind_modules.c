@@ -73,9 +73,43 @@ static int find_first(void *address, found_object *into)
     return -1;
 }
 
+/* ---- objects that stay: those that the program began with ---- */
+
+#define MAX_STAYING 1024u
+
+static const void **staying; /* their link maps */
+static uint32_t staying_count;
+
+/*
+ * Taken before anything can have been loaded by dlopen, which only the preload
+ * library's start is sure to be: in any other core each walk asks.
+ */
+static void note_staying(void)
+{
+#if defined(HL_PRELOAD)
+    const struct link_map *map = _r_debug.r_map;
+    staying = hl_reserve(sizeof *staying * MAX_STAYING);
+    for (; staying && map && staying_count < MAX_STAYING; map = map->l_next)
+        staying[staying_count++] = map;
+#endif
+}
+
+static bool is_staying(const void *link_map)
+{
+    if (find_object == find_first)
+        return true;
+    for (uint32_t i = 0; i < staying_count; i++)
+        if (staying[i] == link_map)
+            return true;
+    return false;
+}
+
+/* ---- beginning ---- */
+
 bool hl_codes_begin(void *found)
 {
     *(void **)&find_object = found;
+    note_staying();
     if (find_object)
         return true;
     first_objects = hl_reserve(sizeof *first_objects * MAX_FIRST);
@@ -145,6 +179,7 @@ static void note(hl_code *code, const found_object *object)
     code->bytes = (uintptr_t)object->map_end - code->start;
     code->link_map = object->link_map;
     code->header = object->eh_frame;
+    code->stays = is_staying(object->link_map);
     code->mark = mark_of(object);
     code->marked[0] = code->mark ? word_at(code->mark) : 0;
     code->marked[1] = code->header ? word_at(code->header) : 0;

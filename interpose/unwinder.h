@@ -12,6 +12,7 @@
  *   unwind_full.c     the slow walk, for code that keeps its frame in a register
  *                     that the fast one does not follow
  *   unwind.c          the walk, and its cache of steps
+ *   unwind_memo.c     whole walks, to be known again by the words that they read
  *
  * Words
  *   at     the address that is looked up for a frame: one less than its return
@@ -132,7 +133,26 @@ typedef struct hl_code {
     const uint64_t *mark;  /* a word of its build-id or ELF header, to know it again by */
     uint64_t marked[3];    /* that word, and two of `header` */
     uint32_t walk;         /* the walk that has seen it here; what is on the stack stays until it ends */
+    bool stays;            /* it was there from the start, so it is never unloaded */
 } hl_code;
+
+/* What a walk depends on: that these words are on the stack, and that these objects are where they were. */
+#define HL_NOTED_WORDS 256u
+#define HL_NOTED_OBJECTS 4u
+typedef struct hl_noted {
+    uintptr_t at;
+    uint64_t value;
+} hl_noted;
+typedef struct hl_notes {
+    uint32_t walk;     /* whose they are; 0: nobody's, or they are not complete */
+    uint32_t words;
+    uint32_t objects;  /* that may be unloaded, with their identities */
+    bool uses_fp;      /* the frame pointer that the walk began with */
+    hl_noted word[HL_NOTED_WORDS];
+    hl_noted object[HL_NOTED_OBJECTS];
+} hl_notes;
+
+struct hl_memo;
 
 #define HL_WALK_CODES 8u
 #define HL_REMEMBERED 6u
@@ -147,6 +167,8 @@ typedef struct hl_walker {
     uint32_t unsafe_reads;            /* of this walk: words that lay elsewhere */
     uint64_t objects;                 /* of this walk: the identities of all objects in it, added up */
     uintptr_t page;                   /* of this walk: number of one that can be read; 0: none */
+    struct hl_memo *memo;             /* NULL: this thread's walks are not remembered */
+    uint32_t count;                   /* frames of the last walk that hl_unwind_known made */
     uint64_t frames[HL_MAX_FRAMES];
     hl_code codes[HL_WALK_CODES];
     hl_row row, initial, remembered[HL_REMEMBERED];
@@ -159,15 +181,29 @@ typedef struct hl_walker {
 uint32_t hl_unwind(hl_walker *walker, uint64_t call_site);
 
 /*
+ * The same with what earlier walks of the thread came to: where the stack is as it
+ * was in one of them, gives what hl_unwind_keep was told of that. Else 0, and
+ * walker->count frames. `tag` is whatever else the answer depends on, and `before`
+ * is walker->walk, by which a handler is noticed that comes on the way in.
+ */
+uint32_t hl_unwind_known(hl_walker *walker, uint64_t call_site, uint32_t tag, uint32_t before);
+/* After hl_unwind_known gave 0: what to give next time, not 0. */
+void hl_unwind_keep(hl_walker *walker, uint64_t call_site, uint32_t tag, uint32_t answer);
+size_t hl_memo_bytes(void);
+
+/*
  * Once, before the first walk; false if memory is refused. `find_object` is
  * _dl_find_object; NULL: glibc is older than 2.35.
  */
 bool hl_unwind_begin(void *find_object);
 
 /* For a thread that takes over another's walker. */
+void hl_memo_forget(struct hl_memo *memo);
 HL_INLINE void hl_walker_reset(hl_walker *walker)
 {
     walker->low = walker->bytes = 0;
+    if (walker->memo)
+        hl_memo_forget(walker->memo);
 }
 
 /* ---- between the files ---- */
@@ -227,7 +263,61 @@ bool hl_is_sigreturn(const hl_code *code, uintptr_t at);
 #endif
 
 uint32_t hl_unwind_from(hl_walker *walker, uint64_t call_site);
+/* The same, with notes of what the walk depends on. */
+uint32_t hl_unwind_noting(hl_walker *walker, uint64_t call_site, hl_notes *notes);
 uint32_t hl_unwind_full(hl_walker *walker, uint64_t call_site);
+
+/*
+ * Defines an entry of the unwinder: it notes the registers that its caller will
+ * have back, and goes on in C with its arguments: there a compiler may have put
+ * others into them. Tail calls leave the stack as it is.
+ */
+#if defined(__x86_64__)
+#define HL_WALK_ENTRY(name, goes_on)                                                                           \
+    __asm__(".pushsection .text\n"                                                                             \
+            ".p2align 4\n"                                                                                     \
+            ".globl " name "\n"                                                                                \
+            ".hidden " name "\n"                                                                               \
+            ".type " name ", @function\n" name ":\n\t"                                                         \
+            ".cfi_startproc\n\t"                                                                               \
+            "endbr64\n\t"                                                                                      \
+            "movq %rbx, 8*3(%rdi)\n\t"                                                                         \
+            "movq %rbp, 8*6(%rdi)\n\t"                                                                         \
+            "leaq 8(%rsp), %rax\n\t"                                                                           \
+            "movq %rax, 8*7(%rdi)\n\t"                                                                         \
+            "movq %r12, 8*12(%rdi)\n\t"                                                                        \
+            "movq %r13, 8*13(%rdi)\n\t"                                                                        \
+            "movq %r14, 8*14(%rdi)\n\t"                                                                        \
+            "movq %r15, 8*15(%rdi)\n\t"                                                                        \
+            "movq (%rsp), %rax\n\t"                                                                            \
+            "movq %rax, 8*16(%rdi)\n\t"                                                                        \
+            "jmp " goes_on "\n\t"                                                                              \
+            ".cfi_endproc\n\t"                                                                                 \
+            ".size " name ", . - " name "\n\t"                                                                 \
+            ".popsection")
+#else
+#define HL_WALK_ENTRY(name, goes_on)                                                                           \
+    __asm__(".pushsection .text\n"                                                                             \
+            ".p2align 4\n"                                                                                     \
+            ".globl " name "\n"                                                                                \
+            ".hidden " name "\n"                                                                               \
+            ".type " name ", %function\n" name ":\n\t"                                                         \
+            ".cfi_startproc\n\t"                                                                               \
+            "hint #34\n\t" /* bti c */                                                                         \
+            "stp x19, x20, [x0, #8*19]\n\t"                                                                    \
+            "stp x21, x22, [x0, #8*21]\n\t"                                                                    \
+            "stp x23, x24, [x0, #8*23]\n\t"                                                                    \
+            "stp x25, x26, [x0, #8*25]\n\t"                                                                    \
+            "stp x27, x28, [x0, #8*27]\n\t"                                                                    \
+            "stp x29, x30, [x0, #8*29]\n\t"                                                                    \
+            "mov x9, sp\n\t"                                                                                   \
+            "str x9, [x0, #8*31]\n\t"                                                                          \
+            "b " goes_on "\n\t"                                                                                \
+            ".cfi_endproc\n\t"                                                                                 \
+            ".size " name ", . - " name "\n\t"                                                                 \
+            ".popsection")
+#endif
+_Static_assert(offsetof(hl_walker, registers) == 0, "where the assembly above writes");
 
 #pragma GCC visibility pop
 

@@ -1,0 +1,456 @@
+/*
+ * full.c: mode full: every block's stack, the peak, what was freed already.
+ *
+ * Owners are booked as in the other modes, by book.c. Beside that each block has
+ * the row of its stack, in a second table of the map's shape: a word for each
+ * granule, which goes on saying after the free who freed it, until the address is
+ * given out again. So a second free is known for what it is.
+ */
+#include "full.h"
+
+#include "core.h"
+#include "stacks.h"
+#include "unwinder.h"
+
+/* ---- a granule's word ---- */
+
+/*
+ * From bit 0: state (2), which half of a granule of glibc's (1), row of the
+ * allocation (18); then of a live block its bytes (43), and of one that is freed
+ * the row of the free (18) and its bytes (25; 0: more than fit).
+ */
+enum {
+    WORD_NONE = 0,
+    WORD_LIVE = 1,
+    WORD_FREED = 2,
+};
+#define ROW_BITS 18
+_Static_assert(HL_MAX_STACKS <= 1u << ROW_BITS, "a row fits a word");
+
+static uint64_t half_of(const hl_map *map, const void *block)
+{
+    return map->shift == HL_GLIBC_SHIFT ? (uintptr_t)block >> (HL_GLIBC_SHIFT - 1) & 1 : 0;
+}
+
+static uint64_t live_word(const hl_map *map, const void *block, uint32_t row, uint64_t bytes)
+{
+    uint64_t most = (1ull << 43) - 1;
+    return WORD_LIVE | half_of(map, block) << 2 | (uint64_t)row << 3 | (bytes < most ? bytes : most) << 21;
+}
+
+static uint32_t row_of_word(uint64_t word)
+{
+    return word >> 3 & (HL_MAX_STACKS - 1);
+}
+
+static uint64_t live_bytes(uint64_t word)
+{
+    return word >> 21;
+}
+
+static uint64_t freed_word(uint64_t live, uint32_t row)
+{
+    uint64_t bytes = live_bytes(live);
+    return WORD_FREED | (live & ((1ull << 21) - 4)) | (uint64_t)row << 21 | (bytes < 1u << 25 ? bytes << 39 : 0);
+}
+
+static uint32_t row_of_free(uint64_t freed)
+{
+    return freed >> 21 & (HL_MAX_STACKS - 1);
+}
+
+static uint64_t freed_bytes(uint64_t freed)
+{
+    return freed >> 39;
+}
+
+/* No allocator gives such an address. */
+static bool is_misaligned(const hl_map *map, const void *block)
+{
+    return (uintptr_t)block & (map->shift == HL_GLIBC_SHIFT ? 15 : 7);
+}
+
+static bool says(const hl_map *map, uint64_t word, uint32_t state, const void *block)
+{
+    return (word & 3) == state && (word >> 2 & 1) == half_of(map, block) && !is_misaligned(map, block);
+}
+
+/* ---- rows ---- */
+
+/* From here on threads share their rows, so that there is one for each stack. */
+#define ROWS_FOR_THREADS (HL_MAX_STACKS / 2)
+#define PAGES_FOR_THREADS (HL_MAX_PAGES / 2)
+
+static uint32_t thread_of_rows(const hl_private *own)
+{
+    if (HL_UNLIKELY(__atomic_load_n(&hl.samples->row_count, __ATOMIC_RELAXED) >= ROWS_FOR_THREADS) ||
+        HL_UNLIKELY(__atomic_load_n(&hl.header->next_page, __ATOMIC_RELAXED) >= PAGES_FOR_THREADS))
+        return 0;
+    return own->slot->tid;
+}
+
+static uint32_t row_of_call(uint64_t call_site, uint32_t tag)
+{
+    hl_stack_key of = hl_key_of_call(&call_site, tag);
+    return hl_row_of(&of) - 1;
+}
+
+/* Of the stack that this is called with. */
+static uint32_t row_here(hl_private *own, uint64_t call_site, uint32_t side)
+{
+    uint32_t tag = HL_TAG(side, own ? own->scope : 0);
+    hl_walker *walker = own ? own->full.walker : NULL;
+    if (HL_UNLIKELY(!walker))
+        return row_of_call(call_site, tag);
+    uint32_t known = hl_unwind_known(walker, call_site, tag, walker->walk);
+    if (HL_LIKELY(known))
+        return known - 1;
+    hl_stack_key of = hl_key_of_walk(walker, walker->count, &call_site, tag, thread_of_rows(own));
+    uint32_t row = hl_row_of(&of);
+    if (walker->walk == of.walk)
+        hl_unwind_keep(walker, call_site, tag, row);
+    return row - 1;
+}
+
+/* Whether no other thread adds to the row's own counters. */
+static bool is_ours(const hl_exact *row, const hl_private *own)
+{
+    return own && row->stack.thread && row->stack.thread == own->slot->tid;
+}
+
+HL_INLINE void add(uint64_t *counter, uint64_t by, bool ours)
+{
+    if (HL_LIKELY(ours))
+        hl_bump(counter, by);
+    else
+        __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
+}
+
+/* ---- the peak ---- */
+
+/*
+ * Live bytes of the process are summed at each operation, so that the most they
+ * ever were is known to the byte. What a row held then needs no log of operations:
+ * in an excursion below the most a row notes what it holds before it first changes,
+ * and once live bytes pass the most, all such notes are void, and what a row holds
+ * is what it held. With several threads operations in flight may be off.
+ */
+
+static void note_before_change(hl_exact *row, hl_samples *all)
+{
+    uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
+    if (HL_UNLIKELY(!(now & 1)) &&
+        (__atomic_compare_exchange_n(&all->excursion, &now, now + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+         !(now & 1)))
+        now |= 1;
+    if (HL_LIKELY(__atomic_load_n(&row->excursion, __ATOMIC_RELAXED) == now))
+        return;
+    uint64_t blocks = row->allocated_blocks - row->freed_blocks - row->elsewhere_blocks;
+    uint64_t bytes = row->allocated_bytes - row->freed_bytes - row->elsewhere_bytes;
+    __atomic_store_n(&row->peak_blocks, (int64_t)blocks, __ATOMIC_RELAXED);
+    __atomic_store_n(&row->peak_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&row->excursion, now, __ATOMIC_RELEASE); /* pairs with the reader's copy of the row */
+}
+
+/* True when more is live than ever. */
+static bool passes(hl_samples *all, int64_t live)
+{
+    int64_t most = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED);
+    while (HL_UNLIKELY(live > most)) {
+        if (!__atomic_compare_exchange_n(&all->most_bytes, &most, live, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+        uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
+        if (now & 1)
+            __atomic_compare_exchange_n(&all->excursion, &now, now + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        return true;
+    }
+    return false;
+}
+
+/* ---- booking ---- */
+
+static void book_row(uint32_t index, uint64_t bytes, const hl_private *own)
+{
+    hl_samples *all = hl.samples;
+    hl_exact *row = hl_row_at(index);
+    if (!row)
+        return;
+    if (HL_LIKELY(!passes(all, __atomic_add_fetch(&all->live_bytes, (int64_t)bytes, __ATOMIC_RELAXED))))
+        note_before_change(row, all);
+    bool ours = is_ours(row, own);
+    add(&row->allocated_blocks, 1, ours);
+    add(&row->allocated_bytes, bytes, ours);
+}
+
+static void unbook_row(uint32_t index, uint64_t bytes, const hl_private *own, bool temporary)
+{
+    hl_samples *all = hl.samples;
+    hl_exact *row = hl_row_at(index);
+    if (!row)
+        return;
+    note_before_change(row, all);
+    __atomic_fetch_sub(&all->live_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
+    bool ours = is_ours(row, own), several = !row->stack.thread;
+    add(ours || several ? &row->freed_blocks : &row->elsewhere_blocks, 1, ours);
+    add(ours || several ? &row->freed_bytes : &row->elsewhere_bytes, bytes, ours);
+    if (temporary) {
+        add(&row->temporary_blocks, 1, ours);
+        add(&row->temporary_bytes, bytes, ours);
+    }
+}
+
+void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side)
+{
+    hl_private *own = hl_me.own;
+    uint64_t *word = hl_map_word_grow(map, block);
+    if (!word) { /* memory was refused: in the owners' books alone, as its free will be */
+        hl.full_blind = true;
+        return;
+    }
+    uint32_t row = row_here(own, call_site, side);
+    book_row(row, bytes, own);
+    __atomic_store_n(word, live_word(map, block, row, bytes), __ATOMIC_RELAXED);
+    if (own)
+        own->full.last = block;
+}
+
+void hl_full_unseen(hl_map *map, const void *block)
+{
+    uint64_t *word = hl_map_word(map, block);
+    if (word)
+        *word = WORD_NONE;
+}
+
+/* ---- misuse ---- */
+
+static uint64_t bytes_around(const hl_map *map, const void *block)
+{
+    const uint64_t *word = hl_map_word(map, block);
+    return word && says(map, *word, WORD_LIVE, block) ? live_bytes(*word) : 0;
+}
+
+/* True where no allocator has memory: in an object, or on this thread's stack. */
+static bool is_no_heap(const void *block, const hl_private *own)
+{
+    if (own && own->full.walker) {
+        const hl_trusted stack = hl_trusted_of(own->full.walker, (uintptr_t)&own);
+        if ((uintptr_t)block - stack.low < stack.bytes)
+            return true;
+    }
+    return hl_module_of((uint64_t)(uintptr_t)block) != 0;
+}
+
+/* A call with what is no live block. `word` is its granule's. */
+static void note_misuse(const hl_map *map, const void *block, const hl_return *call, uint64_t word, uint32_t called)
+{
+    hl_misuse record = {
+        .block = (uintptr_t)block, .called = 1 + called, .call = call->call, .kind = HL_MISUSE_NEVER_SEEN};
+    const void *around = hl_map_around(map, block, bytes_around);
+    if (around == block) /* somebody else has been given it meanwhile */
+        around = NULL;
+    if (around) {
+        uint64_t live = *hl_map_word(map, around);
+        record.inside = (uintptr_t)block - (uintptr_t)around;
+        record.bytes = live_bytes(live);
+        record.allocated = 1 + row_of_word(live);
+        record.kind = HL_MISUSE_NEVER_ALLOCATED;
+    }
+    if (says(map, word, WORD_FREED, block)) {
+        record.bytes = freed_bytes(word);
+        record.allocated = 1 + row_of_word(word);
+        record.freed = 1 + row_of_free(word);
+        record.kind = HL_MISUSE_DOUBLE_FREE;
+    } else if (!around && (is_misaligned(map, block) || is_no_heap(block, hl_me.own))) {
+        record.kind = HL_MISUSE_NEVER_ALLOCATED;
+    }
+    if (record.kind == HL_MISUSE_NEVER_SEEN && (hl.full_blind || hl.header->flags & HL_FLAG_BYPASSED))
+        return;
+    hl_misuse_note(&record);
+}
+
+/* A live block that the other side has allocated, or of another size than the call says. */
+static void check_return(const void *block, const hl_return *call, uint64_t live, uint32_t called)
+{
+    const hl_exact *row = hl_row_at(row_of_word(live));
+    if (!row)
+        return;
+    uint32_t side = HL_TAG_SIDE(row->stack.tag);
+    bool other_size = side == HL_SIDE_RUST && call->side == side && call->said && call->said != live_bytes(live);
+    if (HL_LIKELY(side == call->side && !other_size))
+        return;
+    hl_misuse record = {.block = (uintptr_t)block,
+                        .bytes = live_bytes(live),
+                        .inside = other_size ? call->said : 0,
+                        .allocated = 1 + row_of_word(live),
+                        .called = 1 + called,
+                        .call = call->call,
+                        .kind = other_size            ? HL_MISUSE_OTHER_SIZE
+                                : side == HL_SIDE_RUST ? HL_MISUSE_RUST_BY_C
+                                                       : HL_MISUSE_C_BY_RUST};
+    hl_misuse_note(&record);
+}
+
+/* ---- giving back ---- */
+
+/* Its word could not be kept: the owners' books alone know of it. */
+static bool take_owned(hl_taken *taken)
+{
+    taken->word = NULL;
+    *taken->entry = 0;
+    return true;
+}
+
+bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_taken *taken)
+{
+    hl_private *own = hl_thread();
+    uint64_t *word = hl_map_word(map, block);
+    uint64_t live = word ? __atomic_load_n(word, __ATOMIC_RELAXED) : WORD_NONE;
+    uint16_t *entry = hl_map_entry(map, block, map->shift);
+    *taken = (hl_taken){.block = block, .entry = entry, .word = word, .was = entry ? *entry : 0};
+    taken->owner = hl_entry_owner(taken->was);
+    if (HL_UNLIKELY((live & 3) == WORD_NONE) && taken->owner && !is_misaligned(map, block) &&
+        (taken->was & 1u) == half_of(map, block))
+        return take_owned(taken);
+    uint32_t row = row_here(own, call->site, call->side);
+    const void *last = own ? own->full.last : NULL;
+    if (own)
+        own->full.last = NULL;
+    while (HL_LIKELY(says(map, live, WORD_LIVE, block) && taken->owner)) {
+        /* Of two threads that free the same block one is the first. */
+        if (!__atomic_compare_exchange_n(word, &live, freed_word(live, row), false, __ATOMIC_RELAXED,
+                                         __ATOMIC_RELAXED))
+            continue;
+        *entry = 0;
+        taken->before = live;
+        taken->temporary = last == block;
+        check_return(block, call, live, row);
+        return true;
+    }
+    if (!hl_me.inside)
+        note_misuse(map, block, call, live, row);
+    taken->owner = 0;
+    return false;
+}
+
+void hl_full_freed(const hl_taken *taken)
+{
+    if (taken->word)
+        unbook_row(row_of_word(taken->before), live_bytes(taken->before), hl_me.own, taken->temporary);
+}
+
+void hl_full_stays(const hl_taken *taken)
+{
+    if (taken->word)
+        __atomic_store_n(taken->word, taken->before, __ATOMIC_RELAXED);
+    *taken->entry = taken->was;
+}
+
+/* ---- wrapped allocators: taken out and freed at once ---- */
+
+uint32_t hl_full_retire(hl_map *map, const void *block, const hl_return *call)
+{
+    hl_taken taken;
+    hl_private *own = hl_thread();
+    if (!hl_full_take(map, block, call, &taken))
+        return 0;
+    hl_full_freed(&taken);
+    if (own) {
+        own->full.retired = block;
+        own->full.retired_word = taken.word ? taken.before : WORD_NONE;
+    }
+    return taken.owner;
+}
+
+/* It could not be moved. As if it had been allocated anew with the same stack. */
+void hl_full_restore(hl_map *map, const void *block)
+{
+    hl_private *own = hl_me.own;
+    uint64_t *word = hl_map_word(map, block);
+    if (!own || !word || own->full.retired != block || (own->full.retired_word & 3) != WORD_LIVE)
+        return;
+    uint64_t live = own->full.retired_word;
+    own->full.retired = NULL;
+    book_row(row_of_word(live), live_bytes(live), own);
+    __atomic_store_n(word, live, __ATOMIC_RELAXED);
+}
+
+/* ---- blocks from before the books ---- */
+
+uint32_t hl_full_book_call(uint64_t call_site, uint64_t bytes)
+{
+    if (!hl.full)
+        return 0;
+    uint32_t row = row_of_call(call_site, HL_TAG(HL_SIDE_C, 0));
+    book_row(row, bytes, NULL);
+    return 1 + row;
+}
+
+uint32_t hl_full_free_call(uint32_t row, uint64_t bytes, uint64_t call_site)
+{
+    if (!hl.full || !row)
+        return 0;
+    hl_private *own = hl_thread();
+    unbook_row(row - 1, bytes, own, false);
+    return call_site ? 1 + row_here(own, call_site, HL_SIDE_C) : 0;
+}
+
+void hl_full_freed_again(const void *block, uint64_t bytes, uint32_t row, uint32_t freed, uint64_t call_site)
+{
+    if (!hl.full || hl_me.inside)
+        return;
+    hl_misuse record = {.block = (uintptr_t)block,
+                        .bytes = bytes,
+                        .allocated = row,
+                        .freed = freed,
+                        .called = 1 + row_here(hl_thread(), call_site, HL_SIDE_C),
+                        .call = HL_CALL_FREE,
+                        .kind = HL_MISUSE_DOUBLE_FREE};
+    hl_misuse_note(&record);
+}
+
+/* ---- beginning ---- */
+
+bool hl_full_begin(void)
+{
+    return hl_unwind_begin(hl_symbol("_dl_find_object")) && hl_rows_begin(HL_ROWS_EXACT, 0);
+}
+
+void hl_full_start(hl_fullness *full, void *memory)
+{
+    full->walker = memory;
+    full->walker->memo = (void *)((char *)memory + sizeof *full->walker);
+    hl_memo_forget(full->walker->memo); /* its cells name nothing yet */
+}
+
+/* ---- a forked child: rows keep their places, so words hold ---- */
+
+bool hl_full_inherit(const hl_header *before, const void *(*page)(const void *, uint32_t), const void *old)
+{
+    const hl_samples *theirs = before->samples ? page(old, before->samples) : NULL;
+    hl.samples = NULL;
+    return theirs && hl_rows_inherit(theirs, page, old);
+}
+
+static void inherit_row(uint32_t index, uint64_t bytes)
+{
+    hl_exact *row = hl_row_at(index);
+    if (!row || !row->stack.ready)
+        return;
+    row->allocated_blocks++;
+    row->allocated_bytes += bytes;
+    hl.samples->live_bytes += (int64_t)bytes;
+    hl.samples->most_bytes = hl.samples->live_bytes;
+}
+
+void hl_full_inherited(const hl_map *map, const void *block)
+{
+    const uint64_t *word = hl_map_word(map, block);
+    if (hl.full && word && says(map, *word, WORD_LIVE, block))
+        inherit_row(row_of_word(*word), live_bytes(*word));
+}
+
+void hl_full_inherited_call(uint32_t row, uint64_t bytes)
+{
+    if (hl.full && row)
+        inherit_row(row - 1, bytes);
+}
