@@ -1,6 +1,6 @@
 //! What the core's unwinder costs a frame, through code without frame pointers
 //! and warm, beside libgcc's `_Unwind_Backtrace` and libunwind's
-//! `unw_backtrace`.
+//! `unw_backtrace`; and what it costs where an earlier walk is known again.
 //!
 //! One program has all three; they take turns, a process each, round by round.
 //! Shown are medians of each round's shortest slice, and of the rounds' ratios
@@ -17,7 +17,7 @@ const ROUNDS: usize = 15;
 const MILLISECONDS: &str = "60";
 /// A frame at depth 20.
 const TARGET_NS: f64 = 15.0;
-const UNWINDERS: [&str; 3] = ["heapledger", "libgcc", "libunwind"];
+const UNWINDERS: [&str; 4] = ["heapledger", "remembered", "libgcc", "libunwind"];
 
 struct Workload {
     name: &'static str,
@@ -60,11 +60,12 @@ fn build() -> PathBuf {
             "-fno-builtin",
             "-fno-lto",
         ])
-        .args(["-Wall", "-Wextra", "-D_GNU_SOURCE", "-Iinterpose", "-o"])
+        .args(["-Wall", "-Wextra", "-D_GNU_SOURCE", "-DHL_PRELOAD"])
+        .args(["-Iinterpose", "-o"])
         .arg(&output)
         .arg("benches/programs/unwind.c")
         .args(
-            ["", "_cfi", "_full", "_modules", "_stack", "_tables"]
+            ["", "_cfi", "_full", "_memo", "_modules", "_stack", "_tables"]
                 .map(|part| format!("interpose/unwind{part}.c")),
         )
         .arg("-ldl")

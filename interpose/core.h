@@ -387,10 +387,9 @@ HL_INLINE void hl_longest_set(hl_private *own, uint32_t side, uint64_t requested
  * side counts, the place's leaf is known; the block must not be visible to
  * anybody else yet.
  */
-HL_INLINE int hl_book(hl_place place, unsigned shift, uint64_t bytes, uint64_t requested, uint64_t call_site,
-                      uint32_t side)
+HL_INLINE int hl_book_by(const hl_private *own, hl_place place, unsigned shift, uint64_t bytes, uint64_t requested,
+                         uint64_t call_site, uint32_t side)
 {
-    const hl_private *own = hl_me.fast;
     uint64_t key = own->key_bits[side] ^ call_site;
     hl_record *record = own->cache[hl_cache_first(key)]; /* scope and side are in other bits */
     if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != key))
@@ -409,6 +408,12 @@ HL_INLINE int hl_book(hl_place place, unsigned shift, uint64_t bytes, uint64_t r
             hl_longest_set(hl_me.own, side, requested);
     }
     return HL_UNLIKELY(hl_spend(&slot->hot.allocated[side], bytes)) ? HL_QUANTUM_UP : HL_BOOKED;
+}
+
+HL_INLINE int hl_book(hl_place place, unsigned shift, uint64_t bytes, uint64_t requested, uint64_t call_site,
+                      uint32_t side)
+{
+    return hl_book_by(hl_me.fast, place, shift, bytes, requested, call_site, side);
 }
 
 /* This thread's record of an owner of that side; NULL: go the slow way, as for owner 0. */

@@ -27,28 +27,28 @@ enum {
 #define ROW_BITS 18
 _Static_assert(HL_MAX_STACKS <= 1u << ROW_BITS, "a row fits a word");
 
-static uint64_t half_of(const hl_map *map, const void *block)
+HL_INLINE uint64_t half_of(unsigned shift, const void *block)
 {
-    return map->shift == HL_GLIBC_SHIFT ? (uintptr_t)block >> (HL_GLIBC_SHIFT - 1) & 1 : 0;
+    return shift == HL_GLIBC_SHIFT ? (uintptr_t)block >> (HL_GLIBC_SHIFT - 1) & 1 : 0;
 }
 
-static uint64_t live_word(const hl_map *map, const void *block, uint32_t row, uint64_t bytes)
+HL_INLINE uint64_t live_word(unsigned shift, const void *block, uint32_t row, uint64_t bytes)
 {
     uint64_t most = (1ull << 43) - 1;
-    return WORD_LIVE | half_of(map, block) << 2 | (uint64_t)row << 3 | (bytes < most ? bytes : most) << 21;
+    return WORD_LIVE | half_of(shift, block) << 2 | (uint64_t)row << 3 | (bytes < most ? bytes : most) << 21;
 }
 
-static uint32_t row_of_word(uint64_t word)
+HL_INLINE uint32_t row_of_word(uint64_t word)
 {
     return word >> 3 & (HL_MAX_STACKS - 1);
 }
 
-static uint64_t live_bytes(uint64_t word)
+HL_INLINE uint64_t live_bytes(uint64_t word)
 {
     return word >> 21;
 }
 
-static uint64_t freed_word(uint64_t live, uint32_t row)
+HL_INLINE uint64_t freed_word(uint64_t live, uint32_t row)
 {
     uint64_t bytes = live_bytes(live);
     return WORD_FREED | (live & ((1ull << 21) - 4)) | (uint64_t)row << 21 | (bytes < 1u << 25 ? bytes << 39 : 0);
@@ -65,14 +65,14 @@ static uint64_t freed_bytes(uint64_t freed)
 }
 
 /* No allocator gives such an address. */
-static bool is_misaligned(const hl_map *map, const void *block)
+HL_INLINE bool is_misaligned(unsigned shift, const void *block)
 {
-    return (uintptr_t)block & (map->shift == HL_GLIBC_SHIFT ? 15 : 7);
+    return (uintptr_t)block & (shift == HL_GLIBC_SHIFT ? 15 : 7);
 }
 
-static bool says(const hl_map *map, uint64_t word, uint32_t state, const void *block)
+HL_INLINE bool says(unsigned shift, uint64_t word, uint32_t state, const void *block)
 {
-    return (word & 3) == state && (word >> 2 & 1) == half_of(map, block) && !is_misaligned(map, block);
+    return (word & 7) == (state | half_of(shift, block) << 2) && !is_misaligned(shift, block);
 }
 
 /* ---- rows ---- */
@@ -89,14 +89,23 @@ static uint32_t thread_of_rows(const hl_private *own)
     return own->slot->tid;
 }
 
-static uint32_t row_of_call(uint64_t call_site, uint32_t tag)
+static HL_COLD uint32_t row_of_call(uint64_t call_site, uint32_t tag)
 {
     hl_stack_key of = hl_key_of_call(&call_site, tag);
     return hl_row_of(&of) - 1;
 }
 
+static HL_COLD uint32_t row_of_new_walk(const hl_private *own, hl_walker *walker, uint64_t call_site, uint32_t tag)
+{
+    hl_stack_key of = hl_key_of_walk(walker, walker->count, &call_site, tag, thread_of_rows(own));
+    uint32_t row = hl_row_of(&of);
+    if (walker->walk == of.walk)
+        hl_unwind_keep(walker, call_site, tag, row);
+    return row - 1;
+}
+
 /* Of the stack that this is called with. */
-static uint32_t row_here(hl_private *own, uint64_t call_site, uint32_t side)
+HL_INLINE uint32_t row_here(hl_private *own, uint64_t call_site, uint32_t side)
 {
     uint32_t tag = HL_TAG(side, own ? own->scope : 0);
     hl_walker *walker = own ? own->full.walker : NULL;
@@ -105,15 +114,11 @@ static uint32_t row_here(hl_private *own, uint64_t call_site, uint32_t side)
     uint32_t known = hl_unwind_known(walker, call_site, tag, walker->walk);
     if (HL_LIKELY(known))
         return known - 1;
-    hl_stack_key of = hl_key_of_walk(walker, walker->count, &call_site, tag, thread_of_rows(own));
-    uint32_t row = hl_row_of(&of);
-    if (walker->walk == of.walk)
-        hl_unwind_keep(walker, call_site, tag, row);
-    return row - 1;
+    return row_of_new_walk(own, walker, call_site, tag);
 }
 
 /* Whether no other thread adds to the row's own counters. */
-static bool is_ours(const hl_exact *row, const hl_private *own)
+HL_INLINE bool is_ours(const hl_exact *row, const hl_private *own)
 {
     return own && row->stack.thread && row->stack.thread == own->slot->tid;
 }
@@ -126,24 +131,123 @@ HL_INLINE void add(uint64_t *counter, uint64_t by, bool ours)
         __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
 }
 
-/* ---- the peak ---- */
+/* ---- live bytes ---- */
 
 /*
- * Live bytes of the process are summed at each operation, so that the most they
- * ever were is known to the byte. What a row held then needs no log of operations:
- * in an excursion below the most a row notes what it holds before it first changes,
- * and once live bytes pass the most, all such notes are void, and what a row holds
- * is what it held. With several threads operations in flight may be off.
+ * Live bytes of the process are known to the byte, so that the most they ever were
+ * is, without a word that all threads write at each operation: what a thread frees
+ * it keeps as credit, within which it allocates again without asking. hl_samples
+ * has all that is live and all credit together. While that is not above the most,
+ * no use of credit can be. Where it would be, credit is looked at: what is live is
+ * the sum without it, and if any other thread has some, all of it is called in, by
+ * a new epoch, and returned as each thread comes by. With several threads the most
+ * is exact but for operations in flight.
  */
 
-static void note_before_change(hl_exact *row, hl_samples *all)
+/* Threads that may have credit; more than these share the sum. */
+#define MAX_LENDERS 64u
+static hl_fullness *_Atomic lenders[MAX_LENDERS];
+static _Atomic uint32_t lender_count;
+static _Alignas(64) struct {
+    _Atomic uint64_t now;
+    char nothing_else[64 - sizeof(uint64_t)];
+} epoch;
+
+static int64_t credit_of_others(const hl_fullness *me)
+{
+    int64_t sum = 0;
+    uint32_t count = atomic_load_explicit(&lender_count, memory_order_relaxed);
+    for (uint32_t i = 0; i < count && i < MAX_LENDERS; i++) {
+        hl_fullness *lender = atomic_load_explicit(&lenders[i], memory_order_acquire);
+        if (lender && lender != me)
+            sum += __atomic_load_n(&lender->credit, __ATOMIC_RELAXED);
+    }
+    return sum;
+}
+
+/* True where more is live than ever. */
+static bool raise_most(hl_samples *all, int64_t live)
+{
+    int64_t most = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED);
+    while (live > most) {
+        if (!__atomic_compare_exchange_n(&all->most_bytes, &most, live, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+        uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
+        if (now & 1) /* what rows have noted in it is void */
+            __atomic_compare_exchange_n(&all->excursion, &now, now + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        return true;
+    }
+    return false;
+}
+
+/* The same of so many bytes more, beyond this thread's credit. */
+static HL_COLD bool passes_slowly(hl_samples *all, hl_fullness *full, uint64_t bytes)
+{
+    int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
+    int64_t held = __atomic_add_fetch(&all->held_bytes, (int64_t)bytes - mine, __ATOMIC_RELAXED);
+    int64_t room = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED) - held;
+    if (room < 0) {
+        int64_t others = credit_of_others(full);
+        if (others)
+            atomic_fetch_add_explicit(&epoch.now, 1, memory_order_relaxed);
+        return raise_most(all, held - others);
+    }
+    if (full && full->lends) { /* half of the room, for next time */
+        full->epoch = atomic_load_explicit(&epoch.now, memory_order_relaxed);
+        __atomic_fetch_add(&all->held_bytes, room / 2, __ATOMIC_RELAXED);
+        hl_bump((uint64_t *)&full->credit, (uint64_t)room / 2);
+    }
+    return false;
+}
+
+/* Called in, or of a thread that has none. */
+static HL_COLD void return_credit(hl_samples *all, hl_fullness *full, uint64_t bytes)
+{
+    int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
+    if (full && full->lends) {
+        full->epoch = atomic_load_explicit(&epoch.now, memory_order_relaxed);
+        hl_bump((uint64_t *)&full->credit, bytes);
+        bytes = 0;
+    }
+    __atomic_fetch_sub(&all->held_bytes, mine + (int64_t)bytes, __ATOMIC_RELAXED);
+}
+
+HL_INLINE bool passes(hl_samples *all, hl_fullness *full, uint64_t bytes)
+{
+    if (HL_UNLIKELY(!full) || HL_UNLIKELY(full->credit < (int64_t)bytes) ||
+        HL_UNLIKELY(full->epoch != atomic_load_explicit(&epoch.now, memory_order_relaxed)))
+        return passes_slowly(all, full, bytes);
+    hl_bump((uint64_t *)&full->credit, -bytes);
+    return false;
+}
+
+HL_INLINE void give_back(hl_samples *all, hl_fullness *full, uint64_t bytes)
+{
+    if (HL_UNLIKELY(!full) || HL_UNLIKELY(!full->lends) ||
+        HL_UNLIKELY(full->epoch != atomic_load_explicit(&epoch.now, memory_order_relaxed)))
+        return_credit(all, full, bytes);
+    else
+        hl_bump((uint64_t *)&full->credit, bytes);
+}
+
+/* ---- the peak by row ---- */
+
+/*
+ * What a row held at the peak needs no log of operations: in an excursion below the
+ * most a row notes what it holds before it first changes, and once live bytes pass
+ * the most, all such notes are void, and what a row holds is what it held.
+ */
+
+static HL_COLD void note_row(hl_exact *row, hl_samples *all)
 {
     uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
-    if (HL_UNLIKELY(!(now & 1)) &&
-        (__atomic_compare_exchange_n(&all->excursion, &now, now + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
-         !(now & 1)))
-        now |= 1;
-    if (HL_LIKELY(__atomic_load_n(&row->excursion, __ATOMIC_RELAXED) == now))
+    if (!(now & 1)) {
+        uint64_t begun = now + 1;
+        if (!__atomic_compare_exchange_n(&all->excursion, &now, begun, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            begun = now | 1; /* somebody else began it */
+        now = begun;
+    }
+    if (__atomic_load_n(&row->excursion, __ATOMIC_RELAXED) == now)
         return;
     uint64_t blocks = row->allocated_blocks - row->freed_blocks - row->elsewhere_blocks;
     uint64_t bytes = row->allocated_bytes - row->freed_bytes - row->elsewhere_bytes;
@@ -152,64 +256,64 @@ static void note_before_change(hl_exact *row, hl_samples *all)
     __atomic_store_n(&row->excursion, now, __ATOMIC_RELEASE); /* pairs with the reader's copy of the row */
 }
 
-/* True when more is live than ever. */
-static bool passes(hl_samples *all, int64_t live)
+/* A row's excursion is an odd one or none, so that one comparison tells. */
+HL_INLINE void note_before_change(hl_exact *row, hl_samples *all)
 {
-    int64_t most = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED);
-    while (HL_UNLIKELY(live > most)) {
-        if (!__atomic_compare_exchange_n(&all->most_bytes, &most, live, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            continue;
-        uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
-        if (now & 1)
-            __atomic_compare_exchange_n(&all->excursion, &now, now + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-        return true;
-    }
-    return false;
+    uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
+    if (HL_UNLIKELY(!(now & 1)) || HL_UNLIKELY(__atomic_load_n(&row->excursion, __ATOMIC_RELAXED) != now))
+        note_row(row, all);
 }
 
 /* ---- booking ---- */
 
-static void book_row(uint32_t index, uint64_t bytes, const hl_private *own)
+HL_INLINE void book_row(hl_exact *row, uint64_t bytes, hl_private *own)
 {
     hl_samples *all = hl.samples;
-    hl_exact *row = hl_row_at(index);
-    if (!row)
-        return;
-    if (HL_LIKELY(!passes(all, __atomic_add_fetch(&all->live_bytes, (int64_t)bytes, __ATOMIC_RELAXED))))
+    if (HL_LIKELY(!passes(all, own ? &own->full : NULL, bytes)))
         note_before_change(row, all);
     bool ours = is_ours(row, own);
     add(&row->allocated_blocks, 1, ours);
     add(&row->allocated_bytes, bytes, ours);
 }
 
-static void unbook_row(uint32_t index, uint64_t bytes, const hl_private *own, bool temporary)
+static HL_COLD void unbook_elsewhere(hl_exact *row, uint64_t bytes, bool temporary)
+{
+    bool several = !row->stack.thread;
+    add(several ? &row->freed_blocks : &row->elsewhere_blocks, 1, false);
+    add(several ? &row->freed_bytes : &row->elsewhere_bytes, bytes, false);
+    if (temporary) {
+        add(&row->temporary_blocks, 1, false);
+        add(&row->temporary_bytes, bytes, false);
+    }
+}
+
+HL_INLINE void unbook_row(hl_exact *row, uint64_t bytes, hl_private *own, bool temporary)
 {
     hl_samples *all = hl.samples;
-    hl_exact *row = hl_row_at(index);
-    if (!row)
-        return;
     note_before_change(row, all);
-    __atomic_fetch_sub(&all->live_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
-    bool ours = is_ours(row, own), several = !row->stack.thread;
-    add(ours || several ? &row->freed_blocks : &row->elsewhere_blocks, 1, ours);
-    add(ours || several ? &row->freed_bytes : &row->elsewhere_bytes, bytes, ours);
+    give_back(all, own ? &own->full : NULL, bytes);
+    if (HL_UNLIKELY(!is_ours(row, own))) {
+        unbook_elsewhere(row, bytes, temporary);
+        return;
+    }
+    hl_bump(&row->freed_blocks, 1);
+    hl_bump(&row->freed_bytes, bytes);
     if (temporary) {
-        add(&row->temporary_blocks, 1, ours);
-        add(&row->temporary_bytes, bytes, ours);
+        hl_bump(&row->temporary_blocks, 1);
+        hl_bump(&row->temporary_bytes, bytes);
     }
 }
 
 void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side)
 {
     hl_private *own = hl_me.own;
-    uint64_t *word = hl_map_word_grow(map, block);
-    if (!word) { /* memory was refused: in the owners' books alone, as its free will be */
-        hl.full_blind = true;
+    uint64_t *word = hl_map_word(map, block);
+    uint32_t index = row_here(own, call_site, side);
+    hl_exact *row = hl_exact_row(index);
+    if (!word || !row)
         return;
-    }
-    uint32_t row = row_here(own, call_site, side);
     book_row(row, bytes, own);
-    __atomic_store_n(word, live_word(map, block, row, bytes), __ATOMIC_RELAXED);
+    __atomic_store_n(word, live_word(map->shift, block, index, bytes), __ATOMIC_RELAXED);
     if (own)
         own->full.last = block;
 }
@@ -226,7 +330,7 @@ void hl_full_unseen(hl_map *map, const void *block)
 static uint64_t bytes_around(const hl_map *map, const void *block)
 {
     const uint64_t *word = hl_map_word(map, block);
-    return word && says(map, *word, WORD_LIVE, block) ? live_bytes(*word) : 0;
+    return word && says(map->shift, *word, WORD_LIVE, block) ? live_bytes(*word) : 0;
 }
 
 /* True where no allocator has memory: in an object, or on this thread's stack. */
@@ -255,12 +359,12 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
         record.allocated = 1 + row_of_word(live);
         record.kind = HL_MISUSE_NEVER_ALLOCATED;
     }
-    if (says(map, word, WORD_FREED, block)) {
+    if (says(map->shift, word, WORD_FREED, block)) {
         record.bytes = freed_bytes(word);
         record.allocated = 1 + row_of_word(word);
         record.freed = 1 + row_of_free(word);
         record.kind = HL_MISUSE_DOUBLE_FREE;
-    } else if (!around && (is_misaligned(map, block) || is_no_heap(block, hl_me.own))) {
+    } else if (!around && (is_misaligned(map->shift, block) || is_no_heap(block, hl_me.own))) {
         record.kind = HL_MISUSE_NEVER_ALLOCATED;
     }
     if (record.kind == HL_MISUSE_NEVER_SEEN && (hl.full_blind || hl.header->flags & HL_FLAG_BYPASSED))
@@ -271,9 +375,7 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
 /* A live block that the other side has allocated, or of another size than the call says. */
 static void check_return(const void *block, const hl_return *call, uint64_t live, uint32_t called)
 {
-    const hl_exact *row = hl_row_at(row_of_word(live));
-    if (!row)
-        return;
+    const hl_exact *row = hl_exact_row(row_of_word(live));
     uint32_t side = HL_TAG_SIDE(row->stack.tag);
     bool other_size = side == HL_SIDE_RUST && call->side == side && call->said && call->said != live_bytes(live);
     if (HL_LIKELY(side == call->side && !other_size))
@@ -308,14 +410,14 @@ bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_take
     uint16_t *entry = hl_map_entry(map, block, map->shift);
     *taken = (hl_taken){.block = block, .entry = entry, .word = word, .was = entry ? *entry : 0};
     taken->owner = hl_entry_owner(taken->was);
-    if (HL_UNLIKELY((live & 3) == WORD_NONE) && taken->owner && !is_misaligned(map, block) &&
-        (taken->was & 1u) == half_of(map, block))
+    if (HL_UNLIKELY((live & 3) == WORD_NONE) && taken->owner && !is_misaligned(map->shift, block) &&
+        (taken->was & 1u) == half_of(map->shift, block))
         return take_owned(taken);
     uint32_t row = row_here(own, call->site, call->side);
     const void *last = own ? own->full.last : NULL;
     if (own)
         own->full.last = NULL;
-    while (HL_LIKELY(says(map, live, WORD_LIVE, block) && taken->owner)) {
+    while (HL_LIKELY(says(map->shift, live, WORD_LIVE, block) && taken->owner)) {
         /* Of two threads that free the same block one is the first. */
         if (!__atomic_compare_exchange_n(word, &live, freed_word(live, row), false, __ATOMIC_RELAXED,
                                          __ATOMIC_RELAXED))
@@ -335,7 +437,8 @@ bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_take
 void hl_full_freed(const hl_taken *taken)
 {
     if (taken->word)
-        unbook_row(row_of_word(taken->before), live_bytes(taken->before), hl_me.own, taken->temporary);
+        unbook_row(hl_exact_row(row_of_word(taken->before)), live_bytes(taken->before), hl_me.own,
+                   taken->temporary);
 }
 
 void hl_full_stays(const hl_taken *taken)
@@ -343,6 +446,61 @@ void hl_full_stays(const hl_taken *taken)
     if (taken->word)
         __atomic_store_n(taken->word, taken->before, __ATOMIC_RELAXED);
     *taken->entry = taken->was;
+}
+
+/* ---- blocks of glibc's, by this thread's records: most of all ---- */
+
+HL_INLINE bool may_go_fast(const hl_private *own)
+{
+    return live_now() == HL_LIVE_GLIBC && HL_LIKELY(own != NULL) && HL_LIKELY(!hl_me.inside) &&
+           HL_LIKELY(!own->watch.on);
+}
+
+void *hl_full_malloc(void *block, uint64_t requested, uint64_t call_site)
+{
+    hl_private *own = hl_me.own;
+    hl_place place;
+    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place)) || hl_glibc_mapped(block))
+        return hl_book_slowly(block, requested, call_site);
+    uint64_t bytes = hl_glibc_inside(block);
+    int left = hl_book_by(own, place, HL_GLIBC_SHIFT, bytes, requested, call_site, HL_SIDE_C);
+    if (HL_UNLIKELY(left == HL_SLOW))
+        return hl_book_slowly(block, requested, call_site);
+    uint32_t index = row_here(own, call_site, HL_SIDE_C);
+    book_row(hl_exact_row(index), bytes, own);
+    uint64_t *word = hl_leaf_word(place.leaf, place.at, HL_GLIBC_SHIFT);
+    __atomic_store_n(word, live_word(HL_GLIBC_SHIFT, block, index, bytes), __ATOMIC_RELAXED);
+    own->full.last = block;
+    if (HL_UNLIKELY(left == HL_QUANTUM_UP))
+        hl_quantum_here();
+    return block;
+}
+
+void hl_full_free(void *block, uint64_t call_site)
+{
+    hl_private *own = hl_me.own;
+    hl_place place;
+    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place))) {
+        hl_release_slowly(block, call_site);
+        return;
+    }
+    uint16_t *entry = hl_leaf_entry(place.leaf, place.at, HL_GLIBC_SHIFT);
+    uint64_t *word = hl_leaf_word(place.leaf, place.at, HL_GLIBC_SHIFT), live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    hl_record *record = own->of_owner[HL_SIDE_C][hl_entry_owner(*entry)];
+    if (HL_UNLIKELY(!record) || HL_UNLIKELY(!says(HL_GLIBC_SHIFT, live, WORD_LIVE, block)) || hl_glibc_mapped(block)) {
+        hl_release_slowly(block, call_site);
+        return;
+    }
+    uint32_t index = row_here(own, call_site, HL_SIDE_C);
+    __atomic_store_n(word, freed_word(live, index), __ATOMIC_RELAXED);
+    bool temporary = own->full.last == block;
+    own->full.last = NULL;
+    unbook_row(hl_exact_row(row_of_word(live)), live_bytes(live), own, temporary);
+    int left = hl_unbook(record, hl_glibc_inside(block), HL_SIDE_C);
+    hl_entry_clear(entry);
+    if (HL_UNLIKELY(left == HL_QUANTUM_UP))
+        hl_quantum_here();
+    hl.next.free(block);
 }
 
 /* ---- wrapped allocators: taken out and freed at once ---- */
@@ -370,7 +528,7 @@ void hl_full_restore(hl_map *map, const void *block)
         return;
     uint64_t live = own->full.retired_word;
     own->full.retired = NULL;
-    book_row(row_of_word(live), live_bytes(live), own);
+    book_row(hl_exact_row(row_of_word(live)), live_bytes(live), own);
     __atomic_store_n(word, live, __ATOMIC_RELAXED);
 }
 
@@ -381,7 +539,7 @@ uint32_t hl_full_book_call(uint64_t call_site, uint64_t bytes)
     if (!hl.full)
         return 0;
     uint32_t row = row_of_call(call_site, HL_TAG(HL_SIDE_C, 0));
-    book_row(row, bytes, NULL);
+    book_row(hl_exact_row(row), bytes, NULL);
     return 1 + row;
 }
 
@@ -390,7 +548,7 @@ uint32_t hl_full_free_call(uint32_t row, uint64_t bytes, uint64_t call_site)
     if (!hl.full || !row)
         return 0;
     hl_private *own = hl_thread();
-    unbook_row(row - 1, bytes, own, false);
+    unbook_row(hl_exact_row(row - 1), bytes, own, false);
     return call_site ? 1 + row_here(own, call_site, HL_SIDE_C) : 0;
 }
 
@@ -420,6 +578,10 @@ void hl_full_start(hl_fullness *full, void *memory)
     full->walker = memory;
     full->walker->memo = (void *)((char *)memory + sizeof *full->walker);
     hl_memo_forget(full->walker->memo); /* its cells name nothing yet */
+    uint32_t number = atomic_fetch_add_explicit(&lender_count, 1, memory_order_relaxed);
+    full->lends = number < MAX_LENDERS;
+    if (full->lends)
+        atomic_store_explicit(&lenders[number], full, memory_order_release); /* pairs with credit_of_others */
 }
 
 /* ---- a forked child: rows keep their places, so words hold ---- */
@@ -428,6 +590,9 @@ bool hl_full_inherit(const hl_header *before, const void *(*page)(const void *, 
 {
     const hl_samples *theirs = before->samples ? page(old, before->samples) : NULL;
     hl.samples = NULL;
+    atomic_store_explicit(&lender_count, 0, memory_order_relaxed);
+    for (uint32_t i = 0; i < MAX_LENDERS; i++)
+        atomic_store_explicit(&lenders[i], NULL, memory_order_relaxed);
     return theirs && hl_rows_inherit(theirs, page, old);
 }
 
@@ -438,14 +603,14 @@ static void inherit_row(uint32_t index, uint64_t bytes)
         return;
     row->allocated_blocks++;
     row->allocated_bytes += bytes;
-    hl.samples->live_bytes += (int64_t)bytes;
-    hl.samples->most_bytes = hl.samples->live_bytes;
+    hl.samples->held_bytes += (int64_t)bytes;
+    hl.samples->most_bytes = hl.samples->held_bytes;
 }
 
 void hl_full_inherited(const hl_map *map, const void *block)
 {
     const uint64_t *word = hl_map_word(map, block);
-    if (hl.full && word && says(map, *word, WORD_LIVE, block))
+    if (hl.full && word && says(map->shift, *word, WORD_LIVE, block))
         inherit_row(row_of_word(*word), live_bytes(*word));
 }
 

@@ -19,6 +19,9 @@ typedef struct hl_fullness {
     const void *last;         /* the block that its last operation allocated; NULL: that was a free */
     const void *retired;      /* the block that it has taken out for its wrapped allocator */
     uint64_t retired_word;    /* and what its word was */
+    int64_t credit;           /* bytes that it may allocate without asking, if `epoch` is the present one */
+    uint64_t epoch;
+    bool lends;               /* it may have credit */
 } hl_fullness;
 
 /* Prepares mode full in a new ledger; false: blocks are counted only. */
@@ -32,6 +35,16 @@ void hl_full_inherited(const hl_map *map, const void *block);
 
 /* Of a block that was just booked to its owner. */
 HL_COLD void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side);
+/*
+ * What malloc and free do in mode full once there is a block, or before there is
+ * none: fast for blocks of glibc's whose owner has a record here, else as below.
+ */
+HL_COLD void *hl_full_malloc(void *block, uint64_t requested, uint64_t call_site);
+HL_COLD void hl_full_free(void *block, uint64_t call_site);
+/* In hooks.c: the way that is always right. */
+HL_COLD void *hl_book_slowly(void *block, uint64_t requested, uint64_t call_site);
+HL_COLD void hl_release_slowly(void *block, uint64_t call_site);
+
 /* A block that is nobody's here has been allocated: what its address was before is of no interest any more. */
 HL_COLD void hl_full_unseen(hl_map *map, const void *block);
 

@@ -332,7 +332,10 @@ static int start(void)
     hl.proven_glibc = is_glibc();
     hl.glibc_blocks.shift = HL_GLIBC_SHIFT;
     hl.other_blocks.shift = HL_OTHER_SHIFT;
-    if (!read_environment() || !begin_ledger())
+    if (!read_environment())
+        return HL_OFF;
+    hl.glibc_blocks.has_words = hl.other_blocks.has_words = hl.full_wanted;
+    if (!begin_ledger())
         return HL_OFF;
     watch_forks();
     hl_arena_book();

@@ -157,7 +157,7 @@ void hl_layout_probe(void)
     FIELD(hl_samples, misuses_dropped);
     FIELD(hl_samples, misuse_pages);
     FIELD(hl_samples, reserved1);
-    FIELD(hl_samples, live_bytes);
+    FIELD(hl_samples, held_bytes);
     FIELD(hl_samples, most_bytes);
     FIELD(hl_samples, excursion);
     FIELD(hl_samples, reserved2);

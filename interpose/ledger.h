@@ -291,7 +291,7 @@ typedef struct hl_samples {
      * Of exact rows, on a line of their own. An excursion is a time in which less is
      * live than was at most: it is odd while one lasts that rows have noted something of.
      */
-    int64_t live_bytes; /* atomic */
+    int64_t held_bytes; /* atomic: live, or promised to threads; see full.c */
     int64_t most_bytes; /* atomic */
     uint64_t excursion; /* atomic */
     uint64_t reserved2[493];
@@ -546,7 +546,7 @@ _Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "module
 _Static_assert(sizeof(hl_sampled) == HL_PAGE_BYTES / HL_STACKS_PER_PAGE && sizeof(hl_exact) == sizeof(hl_sampled), "stacks fill a page");
 _Static_assert(offsetof(hl_exact, freed_bytes) < 64 && offsetof(hl_exact, elsewhere_blocks) == 64, "other threads write the second line alone");
 _Static_assert(sizeof(hl_misuse) == HL_PAGE_BYTES / HL_MISUSES_PER_PAGE, "misuses fill a page");
-_Static_assert(offsetof(hl_samples, live_bytes) == 128, "what all threads write is a line of its own");
+_Static_assert(offsetof(hl_samples, held_bytes) == 128, "what all threads write is a line of its own");
 _Static_assert(sizeof(hl_samples) == HL_SAMPLES_PAGES * HL_PAGE_BYTES, "samples fill their pages");
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");

@@ -37,7 +37,8 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
     if (!node)
         return NULL;
     made = false;
-    if (!grow((_Atomic uintptr_t *)node + number, HL_LEAF_BYTES(map->shift), number * HL_LEAF_BYTES(map->shift), &made))
+    size_t bytes = HL_LEAF_BYTES(map->shift) + (map->has_words ? HL_WORD_LEAF_BYTES(map->shift) : 0);
+    if (!grow((_Atomic uintptr_t *)node + number, bytes, number * HL_LEAF_BYTES(map->shift), &made))
         return NULL;
     if (made) {
         uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
@@ -45,20 +46,6 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
             map->leaf_tops[index] = (uint32_t)number;
     }
     return hl_map_entry(map, block, map->shift);
-}
-
-uint64_t *hl_map_word_grow(hl_map *map, const void *block)
-{
-    uint64_t *word = hl_map_word(map, block);
-    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT, top = number >> HL_NODE_BITS;
-    if (HL_LIKELY(word != NULL) || number >> (HL_NODE_BITS + HL_ROOT_BITS))
-        return word;
-    bool made = false;
-    uintptr_t node = grow(&map->words[top], HL_NODE_BYTES, top * HL_NODE_BYTES, &made);
-    if (!node || !grow((_Atomic uintptr_t *)node + number, HL_WORD_LEAF_BYTES(map->shift),
-                       number * HL_WORD_LEAF_BYTES(map->shift), &made))
-        return NULL;
-    return hl_map_word(map, block);
 }
 
 /* ---- looking around ---- */

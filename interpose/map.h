@@ -39,8 +39,7 @@ typedef struct hl_map {
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
     uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
-    /* In mode full a second table of the same shape, with a word for each granule: see full.c. */
-    _Atomic uintptr_t words[1 << HL_ROOT_BITS];
+    bool has_words; /* behind its entries each leaf has a word for each granule; set as `shift` is */
 } hl_map;
 
 /* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
@@ -71,20 +70,19 @@ HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned 
     return HL_LIKELY(leaf) ? hl_leaf_entry(leaf, (uintptr_t)block, shift) : NULL;
 }
 
-/* A granule's word; NULL where none was ever asked for. Takes any address, also what is none. */
-HL_INLINE uint64_t *hl_map_word(const hl_map *map, const void *block)
+/* The word of the granule that `at` is in, where the map has words. `leaf` is to be indexed by `at`. */
+HL_INLINE uint64_t *hl_leaf_word(uintptr_t leaf, uintptr_t at, unsigned shift)
 {
-    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
-    if (HL_UNLIKELY(number >> (HL_NODE_BITS + HL_ROOT_BITS)))
-        return NULL;
-    uintptr_t node = atomic_load_explicit(&map->words[number >> HL_NODE_BITS], memory_order_relaxed);
-    uintptr_t leaf =
-        HL_LIKELY(node) ? atomic_load_explicit((const _Atomic uintptr_t *)node + number, memory_order_relaxed) : 0;
-    return HL_LIKELY(leaf) ? (uint64_t *)leaf + ((uintptr_t)block >> map->shift) : NULL;
+    uintptr_t words = leaf + ((at >> HL_LEAF_SHIFT) + 1) * HL_LEAF_BYTES(shift);
+    return (uint64_t *)words + ((at & (((uintptr_t)1 << HL_LEAF_SHIFT) - 1)) >> shift);
 }
 
-/* The same, with its leaf made where it is missing; NULL if memory is refused. */
-uint64_t *hl_map_word_grow(hl_map *map, const void *block);
+/* NULL where nothing was ever booked. Takes any address, also what is none. */
+HL_INLINE uint64_t *hl_map_word(const hl_map *map, const void *block)
+{
+    uintptr_t leaf = hl_map_leaf(map, block);
+    return HL_LIKELY(leaf) ? hl_leaf_word(leaf, (uintptr_t)block, map->shift) : NULL;
+}
 
 /*
  * The live block that lies around an address, or begins there, if it begins in the

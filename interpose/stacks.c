@@ -7,22 +7,15 @@
 #include "stacks.h"
 #include "unwinder.h"
 
-/* A row, whatever it counts. */
-typedef union row_space {
-    hl_stack stack;
-    hl_sampled sampled;
-    hl_exact exact;
-} row_space;
-
 #define INDEX_CELLS (2 * HL_MAX_STACKS)
 static _Atomic uint32_t *row_index; /* hash -> 1 + row; written once, release */
-static row_space *_Atomic row_pages[HL_STACK_PAGES];
+hl_row_space *_Atomic hl_row_pages[HL_STACK_PAGES];
 
 void *hl_row_at(uint32_t index)
 {
     if (index >= HL_MAX_STACKS || !hl.samples)
         return NULL;
-    row_space *page = hl_table_page((void *_Atomic *)&row_pages[index / HL_STACKS_PER_PAGE],
+    hl_row_space *page = hl_table_page((void *_Atomic *)&hl_row_pages[index / HL_STACKS_PER_PAGE],
                                      &hl.samples->row_pages[index / HL_STACKS_PER_PAGE]);
     return page ? &page[index % HL_STACKS_PER_PAGE] : NULL;
 }
@@ -153,7 +146,7 @@ static bool begin_table(uint32_t rows, uint64_t mean_bytes)
     if (!hl.samples)
         return false;
     for (uint32_t i = 0; i < HL_STACK_PAGES; i++)
-        atomic_store_explicit(&row_pages[i], NULL, memory_order_relaxed);
+        atomic_store_explicit(&hl_row_pages[i], NULL, memory_order_relaxed);
     hl.samples->mean_bytes = mean_bytes;
     hl.samples->rows = rows;
     hl.header->samples = page;
@@ -200,7 +193,7 @@ bool hl_rows_inherit(const hl_samples *before, const void *(*page)(const void *,
         return false;
     uint32_t count = before->row_count < HL_MAX_STACKS ? before->row_count : HL_MAX_STACKS;
     for (uint32_t first = 0; first < count; first += HL_STACKS_PER_PAGE) {
-        const row_space *rows = page(old, before->row_pages[first / HL_STACKS_PER_PAGE]);
+        const hl_row_space *rows = page(old, before->row_pages[first / HL_STACKS_PER_PAGE]);
         for (uint32_t i = 0; rows && i < HL_STACKS_PER_PAGE && first + i < count; i++) {
             hl_stack *mine = hl_row_at(first + i);
             if (!mine || !copy_row(mine, &rows[i].stack, page, old))

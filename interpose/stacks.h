@@ -4,6 +4,7 @@
 #ifndef HL_STACKS_H
 #define HL_STACKS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -47,6 +48,19 @@ uint32_t hl_row_of(const hl_stack_key *of);
 
 /* A row by its index; NULL: it has no place. */
 void *hl_row_at(uint32_t index);
+
+/* A row that was given out, by its index. */
+typedef union hl_row_space {
+    hl_stack stack;
+    hl_sampled sampled;
+    hl_exact exact;
+} hl_row_space;
+extern hl_row_space *_Atomic hl_row_pages[HL_STACK_PAGES];
+HL_INLINE hl_exact *hl_exact_row(uint32_t index)
+{
+    hl_row_space *page = atomic_load_explicit(&hl_row_pages[index / HL_STACKS_PER_PAGE], memory_order_relaxed);
+    return HL_LIKELY(page != NULL) ? &page[index % HL_STACKS_PER_PAGE].exact : hl_row_at(index);
+}
 
 #pragma GCC visibility pop
 

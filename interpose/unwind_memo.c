@@ -8,7 +8,8 @@
  * made of the frames need not be made again.
  *
  * Only walks over the thread's own stack by steps of the usual kinds are kept:
- * none over a signal's frame, none that guessed. An object that can be unloaded
+ * none over a signal's frame, none that guessed. That stack can be read as long as
+ * the thread is there, and the next thread's memo is empty. An object that can be unloaded
  * is asked after as in any walk; what the program began with is always there.
  */
 #include "unwinder.h"
@@ -20,12 +21,12 @@
  * before a cell names it, and a signal handler's is another one.
  */
 #define RING_UNITS 8192u /* of 16 bytes */
-#define CELL_BITS 9
+#define CELL_BITS 10
+#define WAYS 4u
 
 typedef struct record {
     uintptr_t at, sp, fp;
     uint64_t call_site;
-    uintptr_t low, high; /* all words lie from here to there */
     uint32_t tag, answer;
     uint16_t words, objects;
     bool uses_fp;
@@ -36,7 +37,7 @@ _Static_assert(sizeof(record) % sizeof(hl_noted) == 0, "a record is whole units"
 
 typedef struct hl_memo {
     uint64_t cursor; /* units ever handed out, and RING_UNITS more at each forgetting */
-    uint64_t cells[1 << CELL_BITS]; /* where a record begins; two places by what the walk begins with */
+    uint64_t cells[1 << CELL_BITS]; /* where a record begins; WAYS places by what the walk begins with, newest first */
     hl_notes notes; /* of the walk that was made last */
     hl_noted ring[RING_UNITS];
 } hl_memo;
@@ -53,7 +54,8 @@ void hl_memo_forget(hl_memo *memo)
 
 HL_INLINE uint32_t cell_of(uintptr_t sp, uint64_t call_site, uint32_t tag)
 {
-    return (uint32_t)(((sp ^ call_site << 16 ^ (uint64_t)tag << 40) * 0x9e3779b97f4a7c15ull) >> (64 - CELL_BITS));
+    uint64_t hash = (sp ^ call_site << 16 ^ (uint64_t)tag << 40) * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(hash >> (64 - CELL_BITS)) & ~(WAYS - 1);
 }
 
 /* NULL where it was overwritten, or there never was one. */
@@ -83,9 +85,6 @@ static HL_COLD bool objects_are_there(hl_walker *walker, const hl_noted *objects
 
 HL_INLINE bool goes_alike(hl_walker *walker, const record *kept)
 {
-    const hl_trusted stack = hl_trusted_of(walker, kept->sp);
-    if (HL_UNLIKELY(kept->low - stack.low >= stack.bytes) || HL_UNLIKELY(kept->high - stack.low >= stack.bytes))
-        return false;
     const hl_noted *word = (const hl_noted *)(const void *)(kept + 1), *end = word + kept->words;
     for (; word != end; word++)
         if (*(const uintptr_t *)word->at != word->value)
@@ -110,8 +109,8 @@ uint32_t hl_unwind_known_from(hl_walker *walker, uint64_t call_site, uint32_t ta
     if (HL_UNLIKELY(*(volatile uint32_t *)&walker->walk != before))
         return torn(walker);
     const uint32_t walk = ++walker->walk, cell = cell_of(walker->registers[HL_REG_SP], call_site, tag);
-    for (uint32_t second = 0; second < 2; second++) {
-        const record *kept = record_at(memo, memo->cells[cell ^ second]);
+    for (uint32_t way = 0; way < WAYS; way++) {
+        const record *kept = record_at(memo, memo->cells[cell + way]);
         if (!kept || !begins_alike(kept, walker, call_site, tag) || !goes_alike(walker, kept))
             continue;
         uint32_t answer = kept->answer;
@@ -145,20 +144,14 @@ void hl_unwind_keep(hl_walker *walker, uint64_t call_site, uint32_t tag, uint32_
     const uint64_t place = take(memo, (uint32_t)RECORD_UNITS + notes->words + notes->objects);
     record *kept = (void *)&memo->ring[place % RING_UNITS];
     hl_noted *to = (hl_noted *)(void *)(kept + 1);
-    uintptr_t low = UINTPTR_MAX, high = 0;
-    for (uint32_t i = 0; i < notes->words; i++) {
+    for (uint32_t i = 0; i < notes->words; i++)
         to[i] = notes->word[i];
-        low = to[i].at < low ? to[i].at : low;
-        high = to[i].at > high ? to[i].at : high;
-    }
     for (uint32_t i = 0; i < notes->objects; i++)
         to[notes->words + i] = notes->object[i];
     *kept = (record){.at = walker->registers[HL_REG_RA],
                      .sp = walker->registers[HL_REG_SP],
                      .fp = walker->registers[HL_REG_FP],
                      .call_site = call_site,
-                     .low = low,
-                     .high = high,
                      .tag = tag,
                      .answer = answer,
                      .words = (uint16_t)notes->words,
@@ -171,8 +164,8 @@ void hl_unwind_keep(hl_walker *walker, uint64_t call_site, uint32_t tag, uint32_
             hl_memo_forget(memo);
         return;
     }
-    uint64_t *cell = &memo->cells[cell_of(kept->sp, call_site, tag)];
-    if (record_at(memo, *cell) && !begins_alike(record_at(memo, *cell), walker, call_site, tag))
-        memo->cells[(cell - memo->cells) ^ 1] = *cell;
-    *cell = place;
+    uint64_t *cells = &memo->cells[cell_of(kept->sp, call_site, tag)];
+    for (uint32_t way = WAYS - 1; way; way--)
+        cells[way] = cells[way - 1];
+    cells[0] = place;
 }

@@ -22,6 +22,8 @@ struct Found {
     lost: u64,
     guessed: u64,
     torn: u64,
+    /// Walks that were known again by the words on the stack.
+    remembered: u64,
     different: u64,
 }
 
@@ -41,6 +43,7 @@ impl Found {
                     "lost" => &mut found.lost,
                     "guessed" => &mut found.guessed,
                     "torn" => &mut found.torn,
+                    "remembered" => &mut found.remembered,
                     "different" => &mut found.different,
                     other => panic!("{other}: not a word of the checker's"),
                 } += count;
@@ -74,6 +77,8 @@ fn core_flags() -> Vec<String> {
         "-D_GNU_SOURCE",
         "-fvisibility=hidden",
         "-fomit-frame-pointer",
+        // What the program begins with stays: the checker is preloaded as well.
+        "-DHL_PRELOAD",
     ]
     .map(str::to_owned)
     .into();
@@ -82,6 +87,7 @@ fn core_flags() -> Vec<String> {
         "unwind",
         "unwind_cfi",
         "unwind_full",
+        "unwind_memo",
         "unwind_modules",
         "unwind_stack",
         "unwind_tables",

@@ -197,7 +197,7 @@ impl Exact {
             .collect();
         misuses.sort_by_key(|misuse| misuse.mono_ns);
         Some(Exact {
-            live_bytes: head.live_bytes.max(0) as u64,
+            live_bytes: stacks.iter().map(|stack| stack.live().bytes).sum(),
             most_bytes: head.most_bytes.max(0) as u64,
             stacks,
             misuses,

@@ -170,7 +170,7 @@ mirror! {
     Samples = hl_samples {
         mean_bytes: u64, row_count: u32, rows: u32, misuse_count: u32, reserved: u32,
         misuses_dropped: u64, misuse_pages: [u32; MISUSE_PAGES], reserved1: [u64; 4],
-        live_bytes: i64, most_bytes: i64, excursion: u64, reserved2: [u64; 493],
+        held_bytes: i64, most_bytes: i64, excursion: u64, reserved2: [u64; 493],
         row_pages: [u32; STACK_PAGES],
     }
 }

@@ -4,7 +4,7 @@
  * unwind_check(). With UNWIND_CHECK_ALONE the core walks alone, for stacks that
  * are too small for libgcc, with UNWIND_CHECK_OLD it does so without
  * _dl_find_object. At the end it adds a line to UNWIND_CHECK_FILE:
- *   walks N whole N deep N lost N guessed N torn N different N
+ *   walks N whole N deep N lost N guessed N torn N remembered N different N
  * and before it, for the first few that differ, both stacks.
  */
 #include <dlfcn.h>
@@ -21,6 +21,7 @@
 
 #define EXPORT __attribute__((visibility("default"), noinline))
 #define MOST 4096
+#define KEPT_WORDS (1ul << 22)
 
 void *hl_reserve(size_t bytes)
 {
@@ -32,7 +33,7 @@ void *hl_reserve(size_t bytes)
 
 static char path[256];
 static unsigned every = 1;
-static unsigned long walks, different, by_outcome[4], guessed;
+static unsigned long walks, different, by_outcome[4], guessed, remembered;
 static int ready, alone;
 
 static void say(const char *format, ...)
@@ -68,8 +69,8 @@ __attribute__((constructor)) static void begin(void)
 __attribute__((destructor)) static void end(void)
 {
     if (ready)
-        say("walks %lu whole %lu deep %lu lost %lu guessed %lu torn %lu different %lu\n", walks, by_outcome[0],
-            by_outcome[1], by_outcome[2], guessed, by_outcome[3], different);
+        say("walks %lu whole %lu deep %lu lost %lu guessed %lu torn %lu remembered %lu different %lu\n", walks,
+            by_outcome[0], by_outcome[1], by_outcome[2], guessed, by_outcome[3], remembered, different);
 }
 
 /* ---- both walks ---- */
@@ -80,6 +81,8 @@ typedef struct trace {
     unsigned busy;
     unsigned since;
     hl_walker *walker;
+    unsigned long *kept; /* walks that the memo has: how, count, frames */
+    unsigned long kept_words;
 } trace;
 static _Thread_local trace *mine __attribute__((tls_model("initial-exec")));
 
@@ -115,12 +118,17 @@ static int same(const hl_walker *walker, unsigned count, const unsigned long *th
 }
 
 static __attribute__((noinline)) void hold_to_libgcc(unsigned count, unsigned long site);
+static __attribute__((noinline)) unsigned hold_to_memo(unsigned count, unsigned long site);
 
 static __attribute__((noinline)) void compare(unsigned long site)
 {
     if (!mine) {
         trace *made = hl_reserve(sizeof *made);
         made->walker = hl_reserve(sizeof *made->walker);
+        made->walker->memo = hl_reserve(hl_memo_bytes());
+        hl_memo_forget(made->walker->memo);
+        made->kept = hl_reserve(KEPT_WORDS * sizeof *made->kept);
+        made->kept_words = 1;
         mine = made;
     }
     if (mine->busy || ++mine->since < every)
@@ -132,9 +140,41 @@ static __attribute__((noinline)) void compare(unsigned long site)
     __atomic_fetch_add(&by_outcome[mine->walker->how & 3], 1, __ATOMIC_RELAXED);
     if (mine->walker->how & HL_WALK_GUESSED)
         __atomic_fetch_add(&guessed, 1, __ATOMIC_RELAXED);
+    count = hold_to_memo(count, site);
     if (!alone)
         hold_to_libgcc(count, site);
     mine->busy = 0;
+}
+
+/*
+ * What is known again must have been the same walk; what is not is walked anew,
+ * with notes, and left for libgcc to be compared with.
+ */
+static unsigned hold_to_memo(unsigned count, unsigned long site)
+{
+    hl_walker *walker = mine->walker;
+    unsigned how = walker->how, walk = walker->walk;
+    unsigned long known = hl_unwind_known(walker, (uint64_t)site, 7, walk);
+    if (known) {
+        const unsigned long *kept = mine->kept + known;
+        __atomic_fetch_add(&remembered, 1, __ATOMIC_RELAXED);
+        if ((kept[0] != how || kept[1] != count || memcmp(kept + 2, walker->frames, count * sizeof *kept) != 0) &&
+            __atomic_fetch_add(&different, 1, __ATOMIC_RELAXED) < 5) {
+            say("how %u, remembered %lu\n", how, kept[0]);
+            show("walked    ", walker->frames, count);
+            show("remembered", kept + 2, (unsigned)kept[1]);
+        }
+        return count;
+    }
+    if (walker->how != HL_WALK_TORN && mine->kept_words + 2 + walker->count <= KEPT_WORDS) {
+        unsigned long *kept = mine->kept + mine->kept_words;
+        kept[0] = walker->how;
+        kept[1] = walker->count;
+        memcpy(kept + 2, walker->frames, walker->count * sizeof *kept);
+        hl_unwind_keep(walker, site, 7, (uint32_t)mine->kept_words);
+        mine->kept_words += 2 + walker->count;
+    }
+    return walker->count;
 }
 
 static void hold_to_libgcc(unsigned count, unsigned long site)
