@@ -108,6 +108,10 @@ fn recorded_in(mode: &[&str], directory: &Path, program: &Path, library: &Path) 
         .arg(program)
         .env("LIBRARY", library));
     assert!(output.status.success(), "{}", output.error);
+    assert_eq!(
+        output.error, "",
+        "a program whose malloc is ours is tracked"
+    );
     assert_eq!(output.text, format!("{C}{RUST}foreign 0\n"));
     let report = run(heapledger()
         .arg("report")

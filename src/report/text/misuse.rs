@@ -1,14 +1,14 @@
 //! Misuse of the allocator: both ends of each, by name and line.
 
 use super::Page;
-use crate::analysis::{Call, ProcessReport, calls};
+use crate::analysis::{Call, ProcessReport, calls, own_calls};
 use crate::recording::model::Misuse;
 use crate::report::phrases;
 use crate::report::style::Ink;
 use crate::report::units::{count, counted, duration, printable};
 
 /// Calls of a stack that are written out.
-const MOST_CALLS: usize = 12;
+const MOST_CALLS: usize = 10;
 /// Names that are longer stand out of the column.
 const MOST_NAME_COLUMNS: usize = 48;
 
@@ -60,10 +60,9 @@ impl Page<'_> {
         text
     }
 
-    /// Lists the calls of a stack, from the one into a standard library on.
+    /// Lists the calls of a stack that its program wrote.
     pub(super) fn calls(&self, calls: &[Call], is_truncated: bool) -> String {
-        let asked = calls.iter().position(|call| !call.is_plumbing());
-        let calls = &calls[asked.unwrap_or(0).saturating_sub(1)..];
+        let calls = own_calls(calls);
         let shown = &calls[..calls.len().min(MOST_CALLS)];
         let width = shown.iter().map(|call| call.name.chars().count()).max();
         let width = width.unwrap_or(0).min(MOST_NAME_COLUMNS);
