@@ -146,7 +146,9 @@ fn a_double_free_that_nobody_notices_is_shown_with_all_three_stacks() {
         let calls = end(misuse, name, "misuse.c");
         assert_eq!(calls.last().unwrap().0, "main", "{misuse:#}");
     }
-    assert_eq!(report.root()["losses"]["invariant_violations"], 0);
+    let losses = &report.root()["losses"];
+    assert_eq!(losses["invariant_violations"], 0);
+    assert_eq!(losses["foreign_frees"], 0, "the block was seen allocated");
 }
 
 #[test]
