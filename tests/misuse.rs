@@ -146,7 +146,9 @@ fn a_double_free_that_nobody_notices_is_shown_with_all_three_stacks() {
         let calls = end(misuse, name, "misuse.c");
         assert_eq!(calls.last().unwrap().0, "main", "{misuse:#}");
     }
-    assert_eq!(report.root()["losses"]["invariant_violations"], 0);
+    let losses = &report.root()["losses"];
+    assert_eq!(losses["invariant_violations"], 0);
+    assert_eq!(losses["foreign_frees"], 0, "the block was seen allocated");
 }
 
 #[test]
@@ -405,6 +407,37 @@ const C_FUNCTIONS: &str = "mod c {
         pub fn free(block: *mut c_void);
     }
 }";
+
+#[test]
+fn frees_of_another_allocator_s_blocks_are_told_apart_from_misuse() {
+    let directory = workspace("misuse_foreign");
+    let program = program("foreign_frees.c").build(&directory);
+    let recording = directory.join("foreign.hlr");
+    let output = run(heapledger()
+        .args(["run", "--mode", "full", "--abort-on-misuse", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(&program));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "freed\n"),
+        "{output:?}"
+    );
+    assert!(!output.error.contains("misuse of"), "{}", output.error);
+    let report = Report::read(&recording).unwrap();
+    for misuse in misuses(&report) {
+        assert_eq!(
+            (&misuse["kind"], &misuse["certain"]),
+            (&"free_of_unseen".into(), &false.into())
+        );
+    }
+    let text = run(heapledger().arg("report").arg(&recording)).text;
+    assert!(
+        text.contains("\nFrees of blocks that nobody saw allocated\n"),
+        "{text}"
+    );
+    assert!(!text.contains("Misuse of the allocator"), "{text}");
+}
 
 #[test]
 fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {

@@ -15,26 +15,36 @@ const MOST_NAME_COLUMNS: usize = 48;
 impl Page<'_> {
     /// Gives what misused the allocator, whatever part of the books is looked at.
     pub(super) fn misuses(&self, most: usize) -> String {
-        let all = || {
-            let tracked = self.report.tracked();
-            tracked.flat_map(|process| process.misuses.iter().map(move |misuse| (process, *misuse)))
+        let all: Vec<(&ProcessReport, &Misuse)> = self
+            .report
+            .tracked()
+            .flat_map(|process| process.misuses.iter().map(move |misuse| (process, *misuse)))
+            .collect();
+        let (certain, unseen): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|(_, misuse)| misuse.kind.is_certain());
+        let of_unseen = self.misuses_of("Frees of blocks that nobody saw allocated", &unseen, most);
+        let note = match of_unseen.is_empty() {
+            true => String::new(),
+            false => self.faint("  another allocator may have given them out"),
         };
-        let number = all().count();
-        if number == 0 {
+        let certain = self.misuses_of("Misuse of the allocator", &certain, most);
+        let sections = [certain, of_unseen + &note];
+        let written = sections.into_iter().filter(|section| !section.is_empty());
+        written.collect::<Vec<_>>().join("\n")
+    }
+
+    fn misuses_of(&self, title: &str, rows: &[(&ProcessReport, &Misuse)], most: usize) -> String {
+        if rows.is_empty() {
             return String::new();
         }
-        let kinds = phrases::misuses(
-            all()
-                .map(|(_, misuse)| misuse)
-                .collect::<Vec<_>>()
-                .into_iter(),
-        );
-        let mut text = self.title("Misuse of the allocator") + &format!("  {kinds}\n");
-        for (process, misuse) in all().take(most) {
+        let kinds = phrases::misuses(rows.iter().map(|(_, misuse)| *misuse));
+        let mut text = self.title(title) + &format!("  {kinds}\n");
+        for (process, misuse) in rows.iter().take(most) {
             text += &self.misuse(process, misuse);
         }
-        if number > most {
-            let more = counted((number - most) as u64, "place", "places");
+        if rows.len() > most {
+            let more = counted((rows.len() - most) as u64, "place", "places");
             text += &self.faint(&format!("  and in {more} more (--format html, json)"));
         }
         text
