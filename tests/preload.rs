@@ -17,8 +17,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::report::Report;
 use common::{
-    Case, EVERY_MODE, assert_same, find_library, has_tool, heapledger, is_root, library,
-    preload_library, program, run, workspace,
+    Case, assert_same, find_library, has_tool, heapledger, is_root, library, preload_library,
+    program, run, workspace,
 };
 
 // 1 to 10: start-up and linking
@@ -465,8 +465,7 @@ fn a_signal_handler_that_allocates_loses_no_count() {
 
 #[test]
 fn jumps_out_of_malloc_leave_the_books_open() {
-    // In mode full a jump may come between a block's entry in the books and its stack's.
-    Case::over_signal_safe_allocator("siglongjmp.c").check_in(&EVERY_MODE[..2]);
+    Case::over_signal_safe_allocator("siglongjmp.c").check();
 }
 
 #[test]
@@ -478,7 +477,7 @@ fn jumps_out_of_the_first_malloc_leave_the_books_open() {
         .build(&directory);
     Case::new(&directory, "siglongjmp.c", program)
         .arg("cold")
-        .check_in(&EVERY_MODE[..2]);
+        .check();
 }
 
 #[test]

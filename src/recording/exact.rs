@@ -21,6 +21,11 @@ pub(super) fn add(tables: &mut Tables, books: &Books, exact: &Exact, process: &m
         .map(|record| misuse(tables, &mut paths, (books, exact), record))
         .collect();
     process.losses.misuses_left_out = exact.misuses_left_out;
+    let missing = without_stack(tables, process);
+    // Each thread may have been stopped in one.
+    if missing > process.threads.len() as u64 {
+        process.losses.samples_dropped = process.losses.samples_dropped.saturating_add(missing);
+    }
     process.losses.foreign_frees = still_foreign(process);
     let has_charges = books
         .owners
@@ -46,6 +51,24 @@ fn still_foreign(process: &Process) -> u64 {
         })
         .fold(0, |sum: u64, misuse| sum.saturating_add(misuse.count));
     process.losses.foreign_frees.saturating_sub(explained)
+}
+
+/// Counts the blocks that owners have and no stack has: a handler jumped out of their
+/// allocation before the second of its two entries was made, and did not come back.
+fn without_stack(tables: &Tables, process: &Process) -> u64 {
+    let missing = Side::ALL.map(|side| {
+        let is_real = |owner: &&OwnerEntry| {
+            let site = tables.sites.get(owner.site as usize);
+            owner.side == side && site.is_none_or(|site| site.charged.is_none())
+        };
+        let owners = process.owners.iter().filter(is_real);
+        let owned = owners.map(|owner| owner.counts.allocated_blocks);
+        let stacks = process.stacks.iter().filter(|stack| stack.side == side);
+        let known = stacks.map(|stack| stack.figures.allocated_blocks);
+        let known = known.fold(0, u64::saturating_add);
+        owned.fold(0, u64::saturating_add).saturating_sub(known)
+    });
+    missing.into_iter().fold(0, u64::saturating_add)
 }
 
 /// Gives the stacks of a ledger. Threads that it no longer tells apart have theirs put together.

@@ -357,7 +357,8 @@ pub struct Losses {
     pub pages_refused: u64,
     /// Forked children that could not have a ledger.
     pub children_untracked: u64,
-    /// Sampled blocks that could not be kept.
+    /// Blocks that were to have a stack and have none: no room was left, or in mode full
+    /// a handler jumped out of their allocation.
     pub samples_dropped: u64,
     /// Samples booked to an overflow stack, for want of room for another.
     pub stacks_overflowed: u64,

@@ -79,7 +79,7 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
         (losses.children_untracked, "forked children have no ledger"),
         (
             losses.samples_dropped,
-            "samples found no room and are missing in the stacks",
+            "allocations are missing in the stacks, which had no room or were never reached",
         ),
         (
             losses.stacks_overflowed,
