@@ -106,27 +106,31 @@ impl Tables {
         process
     }
 
-    /// Takes the call sites of a ledger into the tables, without its figures.
+    /// Takes the call sites of a ledger into the tables, those of its stacks too,
+    /// without its figures.
     pub(crate) fn note_sites(&mut self, books: &Books) {
         for owner in books.owners.iter().flatten() {
             self.site(books, owner);
         }
+        sampled::note_calls(self, books);
     }
 
-    /// Takes over what is known of a module's call sites, for those that stand in the tables.
-    pub(crate) fn adopt_names(&mut self, module: &Module, named: Vec<Site>) {
+    /// Takes over what is known of a module's call sites, and gives which of them
+    /// stand in the tables.
+    pub(crate) fn adopt_names(&mut self, module: &Module, named: Vec<Site>) -> Vec<u32> {
         let Some(&module) = self.module_index.get(module) else {
-            return;
+            return Vec::new();
         };
+        let mut adopted = Vec::with_capacity(named.len());
         for site in named {
             let key = Key::Code(Some(module), site.offset);
             if let Some(&index) = self.site_index.get(&key) {
-                self.sites[index as usize] = Site {
-                    module: Some(module),
-                    ..site
-                };
+                let module = Some(module);
+                self.sites[index as usize] = Site { module, ..site };
+                adopted.push(index);
             }
         }
+        adopted
     }
 
     /// Gives the site that stands for owners which have no row of their own.

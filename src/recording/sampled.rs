@@ -67,6 +67,14 @@ pub(super) fn stacks(tables: &mut Tables, books: &Books) -> Vec<Stack> {
         .collect()
 }
 
+/// Takes the calls of a ledger's stacks into the tables.
+pub(super) fn note_calls(tables: &mut Tables, books: &Books) {
+    let mut calls = Calls::default();
+    for stack in books.samples.iter().flat_map(|samples| &samples.stacks) {
+        calls.path(tables, books, stack);
+    }
+}
+
 fn stack(key: Key, (live, allocated): (Estimate, Estimate)) -> Stack {
     Stack {
         frames: key.frames,
