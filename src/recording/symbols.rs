@@ -39,7 +39,7 @@ const SYSTEM_DIRECTORIES: [&str; 9] = [
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Modules read at a time: each takes as much memory as its debug information.
-const MAX_THREADS: usize = 8;
+const MAX_THREADS: usize = 4;
 /// Sites looked up between two looks at the clock.
 const SITES_A_STEP: usize = 512;
 
