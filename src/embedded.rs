@@ -138,7 +138,7 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 fn same_content(file: &mut File, mut expected: &[u8]) -> io::Result<bool> {
-    let mut piece = [0u8; 4096];
+    let mut piece = [0u8; 16384];
     loop {
         match file.read(&mut piece)? {
             0 => return Ok(expected.is_empty()),
@@ -205,10 +205,14 @@ fn make_private(directory: &Path) -> Result<()> {
     }
 }
 
-/// FNV-1a: names the content; the content itself is compared.
+/// Names the content; the content itself is compared. FNV-1a by words: by bytes it
+/// would be a sixth of what `run` takes to start.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let mixed = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x100_0000_01b3);
+        mixed ^ (mixed >> 32) // a multiplication never moves anything down
     })
 }
 

@@ -234,6 +234,17 @@ impl Books {
         Ok(books)
     }
 
+    /// Reads where was allocated, and nothing of how much: the owners, and the stacks.
+    ///
+    /// # Errors
+    /// [`Error::NotALedger`] and [`Error::Layout`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn read_places(pages: &dyn Pages) -> Result<Books> {
+        let mut books = Books::read_owners(pages)?;
+        books.samples = Samples::read(pages, &books.header, books.modules.len());
+        Ok(books)
+    }
+
     /// Gives a side's sum over the owners.
     pub(crate) fn side(&self, side: Side) -> Counts {
         self.owners

@@ -21,6 +21,7 @@ mod thin;
 mod timeline;
 mod watch;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -272,11 +273,16 @@ impl Session {
                 self.start.command[0]
             ));
         }
-        for (module, named) in ended.named {
-            desk.tables.adopt_names(&module, named);
-        }
         let detail = Detail::of(desk.has_every_stack);
-        symbols::resolve(&desk.tables.modules, &mut desk.tables.sites, detail);
+        let mut known = HashSet::new();
+        for named in ended.named {
+            let adopted = desk.tables.adopt_names(&named.module, named.sites);
+            if named.detail >= detail {
+                known.extend(adopted);
+            }
+        }
+        let tables = &mut desk.tables;
+        symbols::resolve_others(&tables.modules, &mut tables.sites, detail, &known);
         desk.end();
         if let Some(error) = &desk.failure {
             let left_out = match desk.left_out {

@@ -16,7 +16,7 @@ use crate::ledger::books::Books;
 use crate::ledger::pages::FilePages;
 use crate::recording::model::{Module, Site};
 use crate::recording::resolve::Tables;
-use crate::recording::symbols;
+use crate::recording::symbols::{self, Detail};
 
 /// Programs that end sooner are not worth a thread. Each look comes after twice
 /// the time of the one before.
@@ -27,7 +27,13 @@ const LEDGERS_A_LOOK: usize = 8;
 const MOST_SITES: usize = 1 << 16;
 
 /// Sites of one module, with their names.
-pub(super) type Named = (Module, Vec<Site>);
+#[derive(Debug)]
+pub(super) struct Named {
+    pub module: Module,
+    pub sites: Vec<Site>,
+    /// What was asked for: what a site lacks of it, nobody knows.
+    pub detail: Detail,
+}
 
 /// When to look, and what was found.
 pub(super) struct Namer {
@@ -109,18 +115,23 @@ fn yield_to_everybody() -> bool {
 /// Names what each look finds, until nobody wants it any more.
 fn work(inbox: &Receiver<Vec<File>>, outbox: &Sender<Named>) {
     let mut tables = Tables::default();
+    let mut detail = Detail::of(false);
     for ledgers in inbox {
-        let known = tables.sites.len();
+        let mut known = tables.sites.len();
         for ledger in &ledgers {
-            // A ledger holds fewer sites than that, so the tables stay small too.
+            // A ledger holds not many times as many, so the tables stay small too.
             if tables.sites.len() < MOST_SITES
-                && let Ok(books) = Books::read_owners(&FilePages(ledger))
+                && let Ok(books) = Books::read_places(&FilePages(ledger))
             {
                 tables.note_sites(&books);
+                let wanted = Detail::of(books.exact.is_some());
+                if wanted > detail {
+                    (detail, known) = (wanted, 0);
+                }
             }
         }
         drop(ledgers);
-        for named in name_new(&tables, known) {
+        for named in name_new(&tables, known, detail) {
             if outbox.send(named).is_err() {
                 return;
             }
@@ -129,23 +140,29 @@ fn work(inbox: &Receiver<Vec<File>>, outbox: &Sender<Named>) {
 }
 
 /// Names the sites from `known` on, a module at a time.
-fn name_new(tables: &Tables, known: usize) -> impl Iterator<Item = Named> {
+fn name_new(tables: &Tables, known: usize, detail: Detail) -> impl Iterator<Item = Named> {
     let mut by_module: BTreeMap<u32, Vec<Site>> = BTreeMap::new();
     for site in &tables.sites[known..] {
         if let Some(module) = site.module {
             by_module.entry(module).or_default().push(site.clone());
         }
     }
-    by_module.into_iter().filter_map(|(module, mut sites)| {
-        let module = tables.modules.get(module as usize)?;
-        symbols::resolve_module(module, &mut sites);
-        sites.retain(|site| site.symbol.is_some());
-        Some((module.clone(), sites))
-    })
+    by_module
+        .into_iter()
+        .filter_map(move |(module, mut sites)| {
+            let module = tables.modules.get(module as usize)?;
+            symbols::resolve_module(module, &mut sites, detail).then(|| Named {
+                module: module.clone(),
+                sites,
+                detail,
+            })
+        })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use object::{Object, ObjectSymbol, ReadCache};
 
     use super::*;
@@ -192,11 +209,15 @@ mod tests {
         assert_eq!(one_that_is_named() + another_of_them(), 5);
         let (module, [first, second]) = module_and_sites();
         let seen = Tables::with(vec![module.clone()], vec![site(0, first), site(0, second)]);
-        let named: Vec<Named> = name_new(&seen, 1).collect();
-        let [(of, sites)] = &named[..] else {
+        let named: Vec<Named> = name_new(&seen, 1, Detail::Quick).collect();
+        let [of] = &named[..] else {
             panic!("{named:?}");
         };
-        assert_eq!((of, sites.len()), (&module, 1), "only what is new");
+        assert_eq!(
+            (&of.module, of.sites.len()),
+            (&module, 1),
+            "only what is new"
+        );
 
         let another_build = Module {
             build_id: vec![1, 2, 3],
@@ -205,17 +226,17 @@ mod tests {
         let modules = vec![another_build, module];
         let sites = vec![site(0, second), site(1, first), site(1, second)];
         let mut ahead = Tables::with(modules.clone(), sites.clone());
-        for (module, sites) in named {
-            ahead.adopt_names(&module, sites);
-        }
+        let adopt = |of: Named| ahead.adopt_names(&of.module, of.sites);
+        let known: HashSet<u32> = named.into_iter().flat_map(adopt).collect();
+        assert_eq!(known, HashSet::from([2]));
         let is_named = |site: &Site| site.symbol.is_some();
         assert_eq!(
             ahead.sites.iter().map(is_named).collect::<Vec<_>>(),
             [false, false, true]
         );
-        symbols::resolve(&ahead.modules, &mut ahead.sites, symbols::Detail::Quick);
+        symbols::resolve_others(&ahead.modules, &mut ahead.sites, Detail::Quick, &known);
         let mut at_the_end = sites;
-        symbols::resolve(&modules, &mut at_the_end, symbols::Detail::Quick);
+        symbols::resolve(&modules, &mut at_the_end, Detail::Quick);
         assert_eq!(ahead.sites, at_the_end);
         assert_eq!(
             ahead.sites.iter().map(is_named).collect::<Vec<_>>(),

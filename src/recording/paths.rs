@@ -87,6 +87,17 @@ impl<'a> Paths<'a> {
     }
 }
 
+/// Takes the calls of a ledger's stacks into the tables.
+pub(super) fn note_calls(tables: &mut Tables, books: &Books) {
+    let mut paths = Paths::new(books);
+    for stack in books.samples.iter().flat_map(|samples| &samples.stacks) {
+        paths.path(tables, stack.extent, &stack.frames);
+    }
+    for stack in books.exact.iter().flat_map(|exact| &exact.stacks) {
+        paths.path(tables, stack.extent, &stack.frames);
+    }
+}
+
 /// Puts stacks together that a recording does not tell apart, as those of threads whose
 /// slots others took over. They keep the order in which they came.
 pub(super) fn put_together<T: AddAssign>(stacks: impl Iterator<Item = (Key, T)>) -> Vec<(Key, T)> {

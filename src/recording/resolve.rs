@@ -10,7 +10,7 @@ use super::model::{
     Losses, Mode, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
     TimelinePoint,
 };
-use super::{bypass, cleanups, exact, sampled};
+use super::{bypass, cleanups, exact, paths, sampled};
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, ModuleInfo, OwnerBooks, SizeCounts, ThreadBooks, ThreadKind};
 use crate::ledger::cleanups::NotedCleanup;
@@ -111,27 +111,31 @@ impl Tables {
         process
     }
 
-    /// Takes the call sites of a ledger into the tables, without its figures.
+    /// Takes the call sites of a ledger into the tables, those of its stacks too,
+    /// without its figures.
     pub(crate) fn note_sites(&mut self, books: &Books) {
         for owner in books.owners.iter().flatten() {
             self.site(books, owner);
         }
+        paths::note_calls(self, books);
     }
 
-    /// Takes over what is known of a module's call sites, for those that stand in the tables.
-    pub(crate) fn adopt_names(&mut self, module: &Module, named: Vec<Site>) {
+    /// Takes over what is known of a module's call sites, and gives which of them
+    /// stand in the tables.
+    pub(crate) fn adopt_names(&mut self, module: &Module, named: Vec<Site>) -> Vec<u32> {
         let Some(&module) = self.module_index.get(module) else {
-            return;
+            return Vec::new();
         };
+        let mut adopted = Vec::with_capacity(named.len());
         for site in named {
             let key = Key::Code(Some(module), site.offset);
             if let Some(&index) = self.site_index.get(&key) {
-                self.sites[index as usize] = Site {
-                    module: Some(module),
-                    ..site
-                };
+                let module = Some(module);
+                self.sites[index as usize] = Site { module, ..site };
+                adopted.push(index);
             }
         }
+        adopted
     }
 
     /// Gives the site that stands for owners which have no row of their own.

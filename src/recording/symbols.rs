@@ -3,12 +3,16 @@
 //! One module at a time and each on its own: a file that is gone, was replaced
 //! or cannot be read costs its own symbols and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
+use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -34,11 +38,13 @@ const SYSTEM_DIRECTORIES: [&str; 9] = [
 
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Modules read at a time: each takes as much memory as its debug information.
+const MAX_THREADS: usize = 4;
 /// Sites looked up between two looks at the clock.
 const SITES_A_STEP: usize = 512;
 
-/// How much is asked of symbols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is asked of symbols, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Detail {
     /// No lines of system libraries, which take a tenth of a second to read where
     /// their debug files are installed: too dear at the end of every run.
@@ -61,21 +67,71 @@ impl Detail {
 /// Gives every site that has no name yet, or lacks what the detail wants, what its
 /// module's symbols and line tables know of it.
 pub(crate) fn resolve(modules: &[Module], sites: &mut [Site], detail: Detail) {
+    resolve_others(modules, sites, detail, &HashSet::new());
+}
+
+/// The same but for sites that were looked up in such detail before: what they lack,
+/// nobody knows.
+pub(crate) fn resolve_others(
+    modules: &[Module],
+    sites: &mut [Site],
+    detail: Detail,
+    known: &HashSet<u32>,
+) {
     let lacks =
         |site: &Site| site.symbol.is_none() || (detail == Detail::Full && site.file.is_none());
     let mut by_module: HashMap<u32, Vec<usize>> = HashMap::new();
     for (index, site) in sites.iter().enumerate() {
-        if let Some(module) = site.module.filter(|_| lacks(site)) {
+        let is_wanted = lacks(site) && !known.contains(&(index as u32));
+        if let Some(module) = site.module.filter(|_| is_wanted) {
             by_module.entry(module).or_default().push(index);
         }
     }
-    let mut progress = Progress::of(by_module.values().map(Vec::len).sum());
-    for (&module, indices) in &by_module {
-        if let Some(module) = modules.get(module as usize) {
-            resolve_indices(module, sites, indices, detail, &mut progress);
+    let mut parts: Vec<Part> = by_module
+        .into_iter()
+        .filter_map(|(module, indices)| {
+            let module = modules.get(module as usize)?;
+            let wanted = indices.iter().map(|&index| sites[index].clone()).collect();
+            Some((module, indices, wanted))
+        })
+        .collect();
+    let progress = Progress::of(parts.iter().map(|(_, indices, _)| indices.len()).sum());
+    // The longest work first, so that nobody begins it last.
+    parts.sort_by_key(|(_, indices, _)| indices.len());
+    for (_, indices, named) in resolve_parts(parts, detail, &progress) {
+        for (index, site) in indices.into_iter().zip(named) {
+            sites[index] = site;
         }
     }
     progress.finish();
+}
+
+/// A module, and sites in it: their places, and themselves.
+type Part<'a> = (&'a Module, Vec<usize>, Vec<Site>);
+
+/// Names the sites of modules, the last ones first, on as many threads as can run at once.
+fn resolve_parts<'a>(parts: Vec<Part<'a>>, detail: Detail, progress: &Progress) -> Vec<Part<'a>> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let helpers = threads.min(parts.len()).min(MAX_THREADS).saturating_sub(1);
+    let left = Mutex::new(parts);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((module, indices, mut wanted)) = next() {
+            resolve_all(module, &mut wanted, detail, progress);
+            done.push((module, indices, wanted));
+        }
+        done
+    };
+    thread::scope(|scope| {
+        // Where no thread can be had, this one does it all.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let helpers: Vec<_> = (0..helpers).map_while(spawn).collect();
+        let mut done = work();
+        let others = helpers.into_iter().filter_map(|helper| helper.join().ok());
+        others.for_each(|others| done.extend(others));
+        done
+    })
 }
 
 /// How many sites have been looked up, told to a terminal when it takes long.
@@ -83,8 +139,8 @@ struct Progress {
     began: Instant,
     is_shown: bool,
     sites: usize,
-    done: usize,
-    bar: Option<ProgressBar>,
+    done: AtomicUsize,
+    bar: OnceLock<ProgressBar>,
 }
 
 impl Progress {
@@ -93,8 +149,8 @@ impl Progress {
             began: Instant::now(),
             is_shown: std::io::stderr().is_terminal(),
             sites,
-            done: 0,
-            bar: None,
+            done: AtomicUsize::new(0),
+            bar: OnceLock::new(),
         }
     }
 
@@ -105,46 +161,48 @@ impl Progress {
         }
     }
 
-    fn add(&mut self, sites: usize) {
-        self.done += sites;
-        if self.bar.is_none() && self.is_shown && self.began.elapsed() > PATIENCE {
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}");
-            let bar = ProgressBar::new(self.sites as u64).with_message("reading symbols");
-            self.bar = Some(match style {
-                Ok(style) => bar.with_style(style),
-                Err(_) => bar,
-            });
+    fn add(&self, sites: usize) {
+        let done = self.done.fetch_add(sites, Ordering::Relaxed) + sites;
+        if self.is_shown && self.began.elapsed() > PATIENCE {
+            let bar = self.bar.get_or_init(|| self.new_bar());
+            bar.set_position(done as u64);
         }
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.done as u64);
+    }
+
+    fn new_bar(&self) -> ProgressBar {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}");
+        let bar = ProgressBar::new(self.sites as u64).with_message("reading symbols");
+        match style {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
         }
     }
 
     fn finish(self) {
-        if let Some(bar) = self.bar {
+        if let Some(bar) = self.bar.get() {
             bar.finish_and_clear();
         }
     }
 }
 
-/// Gives sites of one module their names, and shows nobody how far it got.
-pub(crate) fn resolve_module(module: &Module, sites: &mut [Site]) {
-    let indices: Vec<usize> = (0..sites.len()).collect();
-    let progress = &mut Progress::silent();
-    resolve_indices(module, sites, &indices, Detail::Quick, progress);
+/// Gives sites of one module their names, and shows nobody how far it got. False
+/// where the module's file could not be read.
+pub(crate) fn resolve_module(module: &Module, sites: &mut [Site], detail: Detail) -> bool {
+    resolve_all(module, sites, detail, &Progress::silent()).is_some()
 }
 
-fn resolve_indices(
+fn resolve_all(
     module: &Module,
     sites: &mut [Site],
-    indices: &[usize],
     detail: Detail,
-    progress: &mut Progress,
-) {
+    progress: &Progress,
+) -> Option<()> {
+    let indices: Vec<usize> = (0..sites.len()).collect();
     // A damaged object file must not cost the recording.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        read_names(module, sites, indices, detail, progress)
-    }));
+    catch_unwind(AssertUnwindSafe(|| {
+        read_names(module, sites, &indices, detail, progress)
+    }))
+    .unwrap_or_default()
 }
 
 fn read_names(
@@ -152,7 +210,7 @@ fn read_names(
     sites: &mut [Site],
     indices: &[usize],
     detail: Detail,
-    progress: &mut Progress,
+    progress: &Progress,
 ) -> Option<()> {
     let path = Path::new(&module.path);
     let cache = ReadCache::new(open_regular(path)?);
@@ -169,7 +227,7 @@ fn read_names(
         .filter(|&index| lacks(&sites[index]))
         .collect();
     if let Some(apart) = file_apart(&module.build_id).filter(|_| !lacking.is_empty()) {
-        name_from(&apart, lines, sites, &lacking, &mut Progress::silent());
+        name_from(&apart, lines, sites, &lacking, &Progress::silent());
     }
     mark_shims(&elf, sites, indices);
     Some(())
@@ -194,13 +252,7 @@ fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
 
 /// Takes what a file knows. One whose debug information cannot be read, or whose
 /// debug link leads to another build's, still has its symbol table.
-fn name_from(
-    path: &Path,
-    lines: bool,
-    sites: &mut [Site],
-    indices: &[usize],
-    progress: &mut Progress,
-) {
+fn name_from(path: &Path, lines: bool, sites: &mut [Site], indices: &[usize], progress: &Progress) {
     let mut source = Elf::new(path);
     source.debug_syms = lines;
     if name_sites(source.clone(), sites, indices, progress).is_none() && lines {
@@ -243,7 +295,7 @@ fn name_sites(
     source: Elf,
     sites: &mut [Site],
     indices: &[usize],
-    progress: &mut Progress,
+    progress: &Progress,
 ) -> Option<()> {
     let source = Source::Elf(source);
     // Its demangling takes C names for C++ types: `t` would become `unsigned short`.
@@ -362,7 +414,7 @@ mod tests {
             ..Site::default()
         };
         let mut sites = vec![site.clone()];
-        resolve(&[module(build_id)], &mut sites, Detail::Quick);
+        resolve(&[module(build_id.clone())], &mut sites, Detail::Quick);
         assert!(
             sites[0]
                 .symbol
@@ -374,6 +426,16 @@ mod tests {
         );
         assert!(sites[0].file.as_ref().unwrap().ends_with("symbols.rs"));
         assert_eq!(a_function_with_a_symbol(), 42);
+
+        let mut sites = vec![site.clone(), site.clone()];
+        let known = HashSet::from([0]);
+        let modules = [module(build_id.clone())];
+        resolve_others(&modules, &mut sites, Detail::Full, &known);
+        assert_eq!(
+            sites[0].symbol, None,
+            "what was looked up is not looked up again"
+        );
+        assert!(sites[1].symbol.is_some());
 
         let mut sites = vec![site];
         resolve(&[module(vec![1, 2, 3])], &mut sites, Detail::Full);
