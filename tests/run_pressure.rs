@@ -517,14 +517,10 @@ fn a_target_that_is_stopped_holds_nothing_up() {
     let child = report.processes()[1];
     assert_eq!(child["outcome"]["running"], true);
     assert_eq!(event(child)["complete"], false);
+    // It may be gone: the kernel hangs up on stopped processes whose group has lost its leader's parent.
     let pid = child["pid"].to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-KILL", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    let ended = Command::new("kill").args(["-KILL", &pid]).output();
+    assert!(ended.is_ok(), "{ended:?}");
 }
 
 #[test]
