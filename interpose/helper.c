@@ -211,6 +211,38 @@ static bool is_last(void)
     return text[at] == '2' && text[at + 1] == ' ';
 }
 
+/*
+ * A driver outside that was killed can take nothing back, and its last level would
+ * keep the program's caches small for ever: so it renews a level while that
+ * stands, every five seconds, and a clean-up takes ten at most.
+ */
+#define LEASE_NS 20000000000u
+
+typedef struct {
+    uint32_t beat;
+    uint64_t since_ns;
+} lease;
+
+static bool is_leased(const hl_pressure *words, uint32_t level)
+{
+    return level && __atomic_load_n(&words->beat, __ATOMIC_RELAXED) && !__atomic_load_n(&words->driver, __ATOMIC_RELAXED);
+}
+
+static void give_up_driver(hl_pressure *words, lease *last, uint32_t level)
+{
+    uint32_t beat = __atomic_load_n(&words->beat, __ATOMIC_RELAXED);
+    uint64_t now_ns = hl_mono_ns();
+    if (beat != last->beat || !is_leased(words, level)) {
+        *last = (lease){beat, now_ns};
+        return;
+    }
+    /* Released as a driver would: who reads the level then finds nothing armed. */
+    if (now_ns - last->since_ns >= LEASE_NS) {
+        __atomic_store_n(&words->armed_bytes, INT64_MAX, __ATOMIC_RELAXED);
+        __atomic_compare_exchange_n(&words->level, &level, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    }
+}
+
 static void *helper(void *unused)
 {
     uint32_t me = hl_gettid();
@@ -224,18 +256,21 @@ static void *helper(void *unused)
     __atomic_store_n(&words->answers, page, __ATOMIC_RELEASE); /* pairs with the driver's load: the page is there */
     __atomic_store_n(&words->actions, actions, __ATOMIC_RELAXED);
     __atomic_store_n(&words->helper, me, __ATOMIC_RELEASE); /* pairs with the driver's load: from here on requests are served */
+    lease last = {0};
     while (is_helper(me)) {
         uint32_t bell = __atomic_load_n(&words->bell, __ATOMIC_ACQUIRE);
         uint32_t request = __atomic_load_n(&words->request, __ATOMIC_ACQUIRE);
         uint32_t level_now = __atomic_load_n(&words->level, __ATOMIC_ACQUIRE);
         if (request == done && level_now == level) {
             bool looks = !__atomic_load_n(&main_is_watched, __ATOMIC_RELAXED);
-            hl_wait(&words->bell, bell, looks ? LOOK_NS : UINT64_MAX);
+            hl_wait(&words->bell, bell, looks ? LOOK_NS : is_leased(words, level) ? LEASE_NS / 4 : UINT64_MAX);
             if (looks && is_last())
                 exit(0); /* as libc does when the last thread ends */
+            give_up_driver(words, &last, level);
             continue;
         }
         hl_do_pressure_signal();
+        last.beat = 0; /* begun anew */
         level = level_now;
         if (request != done)
             serve(me, request);

@@ -249,7 +249,7 @@ void hl_layout_probe(void)
     FIELD(hl_pressure, driver);
     FIELD(hl_pressure, history);
     FIELD(hl_pressure, answers);
-    FIELD(hl_pressure, reserved0);
+    FIELD(hl_pressure, beat);
     FIELD(hl_pressure, refuse_bytes);
     FIELD(hl_pressure, refused);
     FIELD(hl_pressure, refused_bytes);

@@ -404,7 +404,7 @@ typedef struct hl_pressure {
     uint32_t driver;         /* release, its thread: process that drives its own clean-ups, whom a recorder leaves alone; 0: none */
     uint32_t history;        /* release, the driver in the process: page of the clean-ups that it keeps; 0: none */
     uint32_t answers;        /* release, helper: page of what it did in its last request; 0: none */
-    uint32_t reserved0;
+    uint32_t beat;           /* driver outside: grows while a level stands; 0: it never does, and a level stands for ever */
     int64_t refuse_bytes;    /* live bytes past which C's large requests are refused; INT64_MAX: none */
     uint64_t refused;        /* atomic: requests that were, each counted before its caller hears of it */
     uint64_t refused_bytes;  /* atomic: of these */

@@ -258,6 +258,25 @@ fn a_command_is_asked_for() {
 // Options
 
 #[test]
+fn a_negative_size_is_said_to_be_one() {
+    for arguments in [
+        ["run", "--soft-limit", "-1", "--", "true"],
+        ["run", "--hard-limit", "-1", "--", "true"],
+        ["run", "--sample-bytes", "-1", "--", "true"],
+        ["demo", "--soft-limit", "-1", "--threads", "1"],
+    ] {
+        let output = run(heapledger().args(arguments));
+        assert!(
+            output.error.contains("a size cannot be negative"),
+            "{arguments:?}: {}",
+            output.error
+        );
+        assert_ne!(output.code(), 0);
+        assert_eq!(output.text, "");
+    }
+}
+
+#[test]
 fn what_goes_with_no_such_mode_is_refused_in_one_line() {
     let directory = workspace("modes");
     let recording = directory.join("r.hlr");

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::report::Report;
-use common::{Case, heapledger, library, program, run, workspace};
+use common::{Case, has_tool, heapledger, library, program, run, workspace};
 
 fn headers() -> [String; 2] {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -123,6 +123,35 @@ fn what_goes_past_a_hard_limit_is_refused_and_counted() {
     assert_eq!(told, [(Some(1), Some(large)), (Some(9), Some(parents))]);
     let line = "10 requests for 10 MiB refused past the hard limit";
     assert!(output.error.contains(line), "{}", output.error);
+}
+
+#[test]
+fn new_fails_past_a_hard_limit_as_cpp_knows_it() {
+    needs!(
+        "new_fails_past_a_hard_limit_as_cpp_knows_it",
+        has_tool("c++"),
+        "c++"
+    );
+    let directory = workspace("pressure_refusals_cpp");
+    let program = program("pressure_refusals_cpp.cpp").build(&directory);
+    Case::new(&directory, "pressure_refusals_cpp.cpp", program.clone()).check();
+    let recording = directory.join("recording.hlr");
+    let output = run(heapledger()
+        .args(["run", "--refuse-past-hard-limit", "--hard-limit=32MiB"])
+        .arg("-o")
+        .arg(&recording)
+        .arg("--")
+        .arg(&program)
+        .arg("limited"));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "refused\n"),
+        "{}",
+        output.error
+    );
+    let report = Report::read(&recording).expect("a report");
+    assert_eq!(report.root()["pressure"]["refused"], 8);
+    assert_eq!(report.root()["losses"]["foreign_frees"], 0);
 }
 
 /// Tells whether the compiler has the thread sanitizer, and it runs on this machine.

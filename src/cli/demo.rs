@@ -33,7 +33,12 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value_t = Variant::Cache)]
     variant: Variant,
     /// Live bytes that the run `pressure` is held below
-    #[arg(long, default_value = "512MiB", value_name = "SIZE")]
+    #[arg(
+        long,
+        default_value = "512MiB",
+        value_name = "SIZE",
+        allow_negative_numbers = true
+    )]
     soft_limit: Size,
     /// Write heapledger.demo/1
     #[arg(long)]

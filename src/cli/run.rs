@@ -65,7 +65,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum)]
     mode: Option<Mode>,
     /// Mean bytes between two samples, 1 to 64MiB [default: 512KiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     sample_bytes: Option<Size>,
     /// End the program by SIGABRT at the first misuse of its allocator (with --mode full)
     #[arg(long)]
@@ -77,10 +77,10 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     /// Clean up at 80, 90 and 95 % of so many live bytes, as in 512MiB
-    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING)]
+    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING, allow_negative_numbers = true)]
     soft_limit: Option<Size>,
     /// The same; besides, a program that asks for memory through heapledger is refused past it
-    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING)]
+    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING, allow_negative_numbers = true)]
     hard_limit: Option<Size>,
     /// C's requests of 64 KiB and more fail (ENOMEM) past the hard limit; each is counted
     #[arg(long, help_heading = PRESSURE_HEADING)]

@@ -25,6 +25,11 @@ pub(crate) struct Run {
     pub rss_peak_bytes: u64,
     pub seconds: f64,
     pub frames_per_s: f64,
+    /// Time on processors while frames were decoded: in the program, and in the kernel for it.
+    pub user_s: f64,
+    pub system_s: f64,
+    /// Pages that were touched for the first time meanwhile.
+    pub page_faults: u64,
     /// Of the process that ran it.
     pub pid: u32,
     /// All that C allocated in that process, in usable bytes.

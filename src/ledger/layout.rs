@@ -234,7 +234,7 @@ mirror! {
         armed_bytes: i64, crossed: u32, level: u32, request: u32, request_level: u32,
         request_target_bytes: i64, done: u32, asked: u32, claimed_bytes: i64, asked_bytes: i64,
         bell: u32, crossings: u32, helper: u32, actions: u32, acted: u32, reclaimers: u32,
-        driver: u32, history: u32, answers: u32, reserved0: u32, refuse_bytes: i64, refused: u64,
+        driver: u32, history: u32, answers: u32, beat: u32, refuse_bytes: i64, refused: u64,
         refused_bytes: u64, reserved: u64,
     }
 }

@@ -61,6 +61,7 @@ enum Word {
     RequestLevel,
     Done,
     Bell,
+    Beat,
 }
 
 impl Word {
@@ -72,6 +73,7 @@ impl Word {
             Word::RequestLevel => offset_of!(Pressure, request_level),
             Word::Done => offset_of!(Pressure, done),
             Word::Bell => offset_of!(Pressure, bell),
+            Word::Beat => offset_of!(Pressure, beat),
         };
         (offset_of!(Header, pressure) + inside) as u64
     }
@@ -240,6 +242,15 @@ impl PressureWords {
             self.change(Word::Bell, Change::Add(1))?;
         }
         self.give_way()
+    }
+
+    /// Says that whoever set the level is still there. A helper that hears nothing for twenty
+    /// seconds takes a level back.
+    ///
+    /// # Errors
+    /// When the file was cut short.
+    pub(crate) fn beat(&self) -> io::Result<()> {
+        self.change(Word::Beat, Change::Add(1))
     }
 
     /// A driver in the process that began while we wrote looks again, and writes its own words.

@@ -93,7 +93,9 @@ pub struct CycleRecord {
     /// Live bytes when they had settled. More than before if the program, or a
     /// reclaimer, allocated more meanwhile than came free.
     pub after_bytes: u64,
-    /// What came free by the ledger: the truth.
+    /// What came free by the ledger: the truth. From before down to the fewest live
+    /// bytes seen until they had settled, so that what the program allocates
+    /// meanwhile is not taken off.
     pub freed_bytes: u64,
     /// What each reclaimer says that can tell.
     pub claims: Vec<Claim>,

@@ -131,9 +131,13 @@ impl Room {
     /// In a room of a few MiB the band would reach below nothing, and no level
     /// would ever be left: it takes half of what lies below the mark at most.
     pub fn clear_bytes(self, level: Level) -> u64 {
-        let mark_bytes = self.mark_bytes(level);
+        self.mark_bytes(level) - self.band_bytes(level)
+    }
+
+    /// What lies between reaching a level and leaving it.
+    pub fn band_bytes(self, level: Level) -> u64 {
         let band_bytes = percent(self.bytes, CLEARING_PERCENT).max(CLEARING_BYTES);
-        mark_bytes - band_bytes.min(mark_bytes / 2)
+        band_bytes.min(self.mark_bytes(level) / 2)
     }
 
     /// The level at these live bytes for somebody who comes from `current`.

@@ -85,6 +85,31 @@ impl Pacer {
             .saturating_add(budget_bytes.saturating_mul(u64::from(self.budgets)))
     }
 
+    /// The live bytes past which the limit asks once more, whatever marks are left.
+    ///
+    /// A clean-up that has not led back to calm leaves live bytes between the marks,
+    /// or above the last: what grows there from then on is asked for after a level's
+    /// band, as if it had passed a mark, and thins out with the budgets. Past the
+    /// last mark no band is wider than the least budget. Above it, where nothing can
+    /// be freed, growth alone counts.
+    pub fn limit_threshold_bytes(&self, room: Room) -> u64 {
+        let budgets = u64::from(self.budgets);
+        let last_mark_bytes = room.mark_bytes(Level::Critical);
+        let is_above_marks = self.baseline_bytes > last_mark_bytes;
+        if is_above_marks && self.fruitless > 0 {
+            return u64::MAX;
+        }
+        let past_marks_bytes = self
+            .baseline_bytes
+            .max(last_mark_bytes)
+            .saturating_add(BUDGET_BYTES.saturating_mul(budgets));
+        if self.baseline_bytes <= room.clear_bytes(Level::Moderate) {
+            return past_marks_bytes; // the marks themselves are passed anew
+        }
+        let band_bytes = room.band_bytes(Level::Moderate).saturating_mul(budgets);
+        past_marks_bytes.min(self.baseline_bytes.saturating_add(band_bytes))
+    }
+
     fn proportional_bytes(&self) -> u64 {
         if self.ratio.is_infinite() {
             return u64::MAX; // no growth is too much

@@ -235,13 +235,20 @@ impl Policy {
     /// Why a cycle should start now, were it not for the pause.
     fn wanted(&self) -> Option<(Trigger, Level)> {
         let trigger = match self.room {
-            Some(room) if self.has_risen => room.set_by,
+            Some(room) if self.has_risen || self.live_bytes > self.limit_threshold_bytes() => {
+                room.set_by
+            }
             _ if self.live_bytes > self.pacer.threshold_bytes(self.room) => Trigger::Growth,
             _ if self.psi.is_pending => Trigger::Psi,
             _ if self.asked_bytes.is_some() => Trigger::Asked,
             _ => return None,
         };
         Some((trigger, self.urgency()))
+    }
+
+    fn limit_threshold_bytes(&self) -> u64 {
+        self.room
+            .map_or(u64::MAX, |room| self.pacer.limit_threshold_bytes(room))
     }
 
     fn urgency(&self) -> Level {
@@ -291,7 +298,8 @@ impl Policy {
         let Phase::Settling(cycle, settling, claims) = &mut self.phase else {
             return false;
         };
-        let effect = Effect::of(cycle.before_bytes, self.live_bytes);
+        let lowest_bytes = settling.lowest_bytes().min(self.live_bytes);
+        let effect = Effect::of(cycle.before_bytes, lowest_bytes);
         // Under a program that allocates as fast as is freed, the claims say that there is nothing to wait for.
         let claimed_bytes = claims
             .iter()
@@ -313,7 +321,7 @@ impl Policy {
             target_bytes: cycle.target_bytes,
             before_bytes: cycle.before_bytes,
             after_bytes: self.live_bytes,
-            freed_bytes: cycle.before_bytes.saturating_sub(self.live_bytes),
+            freed_bytes: cycle.before_bytes.saturating_sub(lowest_bytes),
             claims,
             settle_ms: u64::try_from(settle.as_millis()).unwrap_or(u64::MAX),
             drift_bytes: None,
@@ -404,7 +412,8 @@ impl Policy {
         let mark_bytes = self
             .room
             .and_then(|room| room.next_mark_bytes(self.live_bytes, self.fullness));
-        let places = std::iter::once(growth_bytes).chain(mark_bytes);
+        let places = [growth_bytes, self.limit_threshold_bytes()];
+        let places = places.into_iter().chain(mark_bytes);
         let above = places.filter(|bytes| *bytes > self.live_bytes);
         above.min().unwrap_or(NOT_ARMED).min(NOT_ARMED)
     }
@@ -427,3 +436,7 @@ impl Policy {
 #[cfg(test)]
 #[path = "policy_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "policy_limit_tests.rs"]
+mod limit_tests;

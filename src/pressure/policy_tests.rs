@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::super::limits::{GroupMemory, Limits};
+use super::super::pacer::BUDGET_BYTES;
 use super::super::simulation::{MIB, Reclaimers, Simulation, USELESS, ms};
 use super::*;
 
-fn soft(bytes: u64) -> Limits {
+pub(super) fn soft(bytes: u64) -> Limits {
     Limits {
         soft_bytes: Some(bytes),
         ..Limits::default()
@@ -408,6 +409,15 @@ proptest! {
             }
             prop_assert!(decision.armed_bytes <= NOT_ARMED);
             prop_assert!(decision.armed_bytes > readings.live_bytes.min(NOT_ARMED - 1));
+            // With a limit something is always armed, in reach of it or of what could not be freed.
+            let reach_bytes = policy.room.map(|room| {
+                room.bytes
+                    .max(policy.pacer.baseline_bytes())
+                    .saturating_add(10 * BUDGET_BYTES)
+                    .min(NOT_ARMED)
+            });
+            let is_in_reach = reach_bytes.is_none_or(|bytes| decision.armed_bytes <= bytes);
+            prop_assert!(started > ended || policy.wanted().is_some() || is_in_reach, "{:?}", decision);
             prop_assert_eq!(started > ended, matches!(policy.phase, Phase::Running(_) | Phase::Settling(..) | Phase::Purging(_)));
             said.extend(decision.notes.iter());
         }

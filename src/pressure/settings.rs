@@ -88,6 +88,9 @@ impl Settings {
     }
 
     /// Whether glibc is asked to give memory back after each clean-up. True unless set.
+    ///
+    /// With false it keeps what came free for the next blocks, but for large ones that it had mapped
+    /// each for itself: `mallopt(M_MMAP_THRESHOLD, ...)` at the start makes it keep those too.
     #[must_use]
     pub fn trim(mut self, trims: bool) -> Settings {
         self.trims = trims;

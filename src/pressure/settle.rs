@@ -25,6 +25,8 @@ const QUANTUM_BYTES: u64 = 64 << 10;
 pub(super) struct Settling {
     began: Duration,
     lowest_bytes: u64,
+    /// The lowest that counts as a fall: what lies less below it is noise.
+    flat_bytes: u64,
     flat_since: Duration,
 }
 
@@ -33,8 +35,18 @@ impl Settling {
         Settling {
             began: now,
             lowest_bytes: live_bytes,
+            flat_bytes: live_bytes,
             flat_since: now,
         }
+    }
+
+    /// Gives the fewest live bytes of all samples.
+    ///
+    /// What came free is told from these. A program that allocates as fast as its
+    /// reclaimers free has as much as before when it has settled, and would never
+    /// be cleaned up again for lack of an effect.
+    pub fn lowest_bytes(&self) -> u64 {
+        self.lowest_bytes
     }
 
     /// Takes a sample; gives how long it took once it is settled.
@@ -47,9 +59,10 @@ impl Settling {
         live_bytes: u64,
         freed_enough: bool,
     ) -> Option<Duration> {
-        let noise_bytes = QUANTUM_BYTES.max(percent(self.lowest_bytes, 1) / 10);
-        if live_bytes < self.lowest_bytes.saturating_sub(noise_bytes) {
-            self.lowest_bytes = live_bytes;
+        self.lowest_bytes = self.lowest_bytes.min(live_bytes);
+        let noise_bytes = QUANTUM_BYTES.max(percent(self.flat_bytes, 1) / 10);
+        if live_bytes < self.flat_bytes.saturating_sub(noise_bytes) {
+            self.flat_bytes = live_bytes;
             self.flat_since = now;
         }
         let took = now.saturating_sub(self.began);

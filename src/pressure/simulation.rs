@@ -39,7 +39,7 @@ pub(super) struct Simulation {
     pub readings: Readings,
     policy: Policy,
     pub decision: Decision,
-    reclaimers: Reclaimers,
+    pub reclaimers: Reclaimers,
     round_ends: Option<(Duration, u64)>,
     purge: Option<u64>,
     to_free: Vec<(Duration, u64)>,
@@ -47,6 +47,8 @@ pub(super) struct Simulation {
     pub records: Vec<CycleRecord>,
     pub notes: Vec<Note>,
     pub levels: Vec<Level>,
+    /// The most that was ever live.
+    pub peak_bytes: u64,
     crossings: u32,
 }
 
@@ -71,6 +73,7 @@ impl Simulation {
             records: Vec::new(),
             notes: Vec::new(),
             levels: Vec::new(),
+            peak_bytes: live_bytes,
             crossings: 0,
         };
         simulation.follow(decision);
@@ -137,6 +140,7 @@ impl Simulation {
             *at > now
         });
         self.readings.live_bytes = live_bytes;
+        self.peak_bytes = self.peak_bytes.max(live_bytes);
         if let Some((_, number)) = self.round_ends.take_if(|(ends, _)| *ends <= now) {
             let freed_bytes = percent(live_bytes, self.reclaimers.freed_percent);
             self.to_free

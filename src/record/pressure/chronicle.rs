@@ -19,6 +19,8 @@ pub(super) struct Chronicle(Mutex<Pages>);
 struct Pages {
     past: Pressure,
     current: Option<PressureEvent>,
+    /// Of the current one: live bytes when they had settled, exact.
+    after_bytes: Option<u64>,
 }
 
 impl Chronicle {
@@ -29,7 +31,9 @@ impl Chronicle {
     /// A clean-up begins. What the policy knows of live bytes is late by a quantum a
     /// thread; `exact_bytes` is not, where it is known.
     pub(super) fn begin(&self, cycle: &Cycle, exact_bytes: Option<u64>) {
-        self.pages().current = Some(PressureEvent {
+        let mut pages = self.pages();
+        pages.after_bytes = None;
+        pages.current = Some(PressureEvent {
             t_s: cycle.started.as_secs_f64(),
             trigger: cycle.trigger,
             level: cycle.level,
@@ -54,19 +58,27 @@ impl Chronicle {
 
     /// Live bytes have settled.
     pub(super) fn settled(&self, exact_bytes: Option<u64>) {
-        if let (Some(event), Some(after)) = (&mut self.pages().current, exact_bytes) {
+        let mut pages = self.pages();
+        pages.after_bytes = exact_bytes;
+        if let (Some(event), Some(after)) = (&mut pages.current, exact_bytes) {
             event.freed_bytes = event.before_bytes.saturating_sub(after);
             event.is_complete = true;
         }
     }
 
-    /// It is over.
+    /// It is over. What the program allocated after live bytes had been at their fewest is
+    /// known from the policy's samples alone; where there is none of it, the sums stay exact.
     pub(super) fn end(&self, record: &CycleRecord) {
         let mut pages = self.pages();
+        let after_bytes = pages.after_bytes.take();
         if let Some(mut event) = pages.current.take() {
-            if !event.is_complete {
-                event.freed_bytes = record.freed_bytes;
-            }
+            event.freed_bytes = match after_bytes {
+                Some(after_bytes) => event
+                    .before_bytes
+                    .saturating_add(regrown_bytes(record))
+                    .saturating_sub(after_bytes),
+                None => record.freed_bytes,
+            };
             event.settle_s = Duration::from_millis(record.settle_ms).as_secs_f64();
             event.took_s = record.took.as_secs_f64();
             event.is_complete = true;
@@ -109,6 +121,17 @@ impl Chronicle {
             pages.past.add(event);
         }
         std::mem::take(&mut pages.past)
+    }
+}
+
+/// Gives what live bytes rose by between their fewest and the end of the clean-up.
+fn regrown_bytes(record: &CycleRecord) -> u64 {
+    match record.freed_bytes {
+        0 => 0, // they never fell
+        freed_bytes => record
+            .after_bytes
+            .saturating_add(freed_bytes)
+            .saturating_sub(record.before_bytes),
     }
 }
 
@@ -185,6 +208,39 @@ mod tests {
             (told.events[0].t_s, told.events[0].is_complete),
             (2.0, true)
         );
+    }
+
+    #[test]
+    fn what_the_program_allocates_meanwhile_is_not_taken_off() {
+        let chronicle = Chronicle::default();
+        let record = |after_bytes, freed_bytes| CycleRecord {
+            number: 1,
+            trigger: Trigger::Growth,
+            level: Level::High,
+            started: Duration::ZERO,
+            took: Duration::ZERO,
+            target_bytes: 7,
+            before_bytes: 1000,
+            after_bytes,
+            freed_bytes,
+            claims: Vec::new(),
+            settle_ms: 20,
+            drift_bytes: None,
+        };
+        // By the samples 1000, 600, 900; by the sums 1010 and 905.
+        for (exact_after, record, freed_bytes) in [
+            (Some(905), record(900, 400), 405),
+            (None, record(900, 400), 400),
+            (Some(1010), record(1000, 0), 0),
+            (Some(1200), record(1190, 100), 100),
+            (Some(2000), record(2000, 0), 0),
+        ] {
+            chronicle.begin(&cycle(1), Some(1010));
+            chronicle.settled(exact_after);
+            chronicle.end(&record);
+            let told = chronicle.close(0, 0.0);
+            assert_eq!(told.freed_bytes, freed_bytes, "{record:?}");
+        }
     }
 
     #[test]

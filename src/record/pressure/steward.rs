@@ -31,6 +31,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Where nothing has happened a reading of the control group this old is good enough.
 const GROUP_AGE: Duration = Duration::from_millis(500);
+/// While a level stands the process hears so often that we are there; its helper gives up after
+/// twenty seconds.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
 const STACK_BYTES: usize = 256 << 10;
 
 /// Nobody was there to free anything.
@@ -99,6 +102,8 @@ impl Steward {
             unanswered: None,
             missed: None,
             is_anybody_asked: false,
+            seen_level: 0,
+            last_beat: None,
         };
         std::thread::Builder::new()
             .name("steward".into())
@@ -144,6 +149,9 @@ struct Worker {
     missed: Option<u32>,
     /// In the present cycle, or the last one.
     is_anybody_asked: bool,
+    /// The level that stands in the ledger, as last read.
+    seen_level: u32,
+    last_beat: Option<Instant>,
 }
 
 impl Worker {
@@ -170,6 +178,19 @@ impl Worker {
             self.shared.is_gone.store(true, Relaxed);
         }
         result.ok()
+    }
+
+    /// Tells the process that whoever raised its level is there.
+    fn beat(&mut self, level: Level) {
+        if level > Level::Calm
+            && self
+                .last_beat
+                .is_none_or(|last| last.elapsed() >= BEAT_EVERY)
+        {
+            self.last_beat = Some(Instant::now());
+            let beaten = self.shared.words.beat();
+            self.expect(beaten);
+        }
     }
 
     fn exact_bytes(&self) -> Option<u64> {
@@ -288,6 +309,7 @@ impl Driver for Worker {
                 .hand_over(self.exact_bytes().unwrap_or(0));
             return None;
         }
+        self.seen_level = words.level;
         let live = self.shared.words.live_bytes();
         let live_bytes = u64::try_from(self.expect(live)?).unwrap_or(0);
         let age = match event {
@@ -313,8 +335,11 @@ impl Driver for Worker {
         if let Some(record) = &decision.finished {
             self.shared.chronicle.end(record);
         }
-        if decision.level_before.is_some() {
-            let set = self.shared.words.set_level(decision.level as u32);
+        let level = decision.level as u32;
+        // Its helper may have given us up, when we were stopped for a while.
+        if decision.level_before.is_some() || self.seen_level != level {
+            self.beat(decision.level); // first: a level that nobody renews stands for ever
+            let set = self.shared.words.set_level(level);
             self.expect(set);
         }
         for note in decision.notes.iter() {
@@ -374,11 +399,16 @@ impl Driver for Worker {
             Some(true) => return Event::Crossed,
             None => return Event::Look,
         }
+        self.beat(decision.level);
+        let longest = match decision.level {
+            Level::Calm => LONGEST_WAIT,
+            _ => BEAT_EVERY,
+        };
         let at_most = decision
             .look_at
-            .map_or(LONGEST_WAIT, |at| at.saturating_sub(self.now()));
+            .map_or(longest, |at| at.saturating_sub(self.now()));
         // A steward that was sent away between `readings` and here was poked, which shows in the word.
-        self.expect(shared.words.wait_crossed(at_most.min(LONGEST_WAIT)));
+        self.expect(shared.words.wait_crossed(at_most.min(longest)));
         self.expect(shared.words.arm(i64::MAX));
         let crossed = self.expect(shared.words.take()).unwrap_or(0);
         if shared.stalled.swap(false, AcqRel) {
