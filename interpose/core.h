@@ -6,6 +6,7 @@
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
  *   stacks.c  the table of stacks
+ *   lifetimes.c  how long sampled blocks live
  *   sample.c  which allocations are sampled, their stacks, what these hold
  *   misuse.c  calls that no program may make
  *   full.c    mode full: every block's stack, the peak, what was freed already
@@ -179,6 +180,7 @@ typedef struct hl_process {
     bool full;                  /* every block is booked with its stack, by no fast path */
     bool full_blind;            /* mode full has missed blocks: a free of what was not seen says nothing */
     bool abort_on_misuse;       /* HEAPLEDGER_ABORT_ON_MISUSE=1 */
+    int sample_clock;           /* HEAPLEDGER_CLOCK: HL_CLOCK_ANY, ... */
     bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
     int64_t window_peak[HL_SIDES + 1]; /* highest published live bytes since hl_window_begin: c, rust, all */
     char directory[256]; /* "" = keep the ledger in anonymous memory */
@@ -198,6 +200,7 @@ HL_INLINE hl_map *hl_next_map(void)
     return HL_LIKELY(hl.proven_glibc) ? &hl.glibc_blocks : &hl.other_blocks;
 }
 
+enum { HL_CLOCK_ANY = 0, HL_CLOCK_PRECISE = 1, HL_CLOCK_COARSE = 2 };
 enum { HL_FRESH = 0, HL_STARTING = 1, HL_ON = 2, HL_OFF = 3 };
 
 /* True when this core keeps books: starts it on first use and after a fork. */

@@ -96,18 +96,43 @@ static int64_t bytes_of(const char *text)
 #define MOST_SAMPLE_BYTES (64u << 20) /* above, the spread of estimates would not fit its counters */
 #define DEFAULT_SAMPLE_BYTES (512u << 10)
 
-/* HEAPLEDGER_MODE is `count`, unless it says `sample` or `full`. */
+/* What the program itself has settled (`sample_stacks!` of the crate), when it was linked: the mean of mode sample. */
+#if defined(HL_CRATE)
+extern const uint64_t HEAPLEDGER_SAMPLE_BYTES __attribute__((weak));
+
+static uint64_t built_in_mean(void)
+{
+    return &HEAPLEDGER_SAMPLE_BYTES ? HEAPLEDGER_SAMPLE_BYTES : 0;
+}
+#else
+static uint64_t built_in_mean(void)
+{
+    return 0;
+}
+#endif
+
+static bool is_mode(const char *mode, const char *name)
+{
+    size_t bytes = hl_length(name);
+    return mode && hl_length(mode) == bytes && hl_same_bytes(mode, name, bytes);
+}
+
+/* The mode is what HEAPLEDGER_MODE says, or what was built in, or `count`. */
 static void read_mode(char *copy, size_t bytes)
 {
     const char *mode = variable("HEAPLEDGER_MODE", copy, bytes);
-    hl.full_wanted = mode && hl_length(mode) == 4 && hl_same_bytes(mode, "full", 4);
+    uint64_t mean = built_in_mean();
+    hl.full_wanted = is_mode(mode, "full");
+    hl.walks = hl.full_wanted || is_mode(mode, "sample") || (!mode && mean);
     hl.abort_on_misuse = number_of(variable("HEAPLEDGER_ABORT_ON_MISUSE", copy, bytes), 0) == 1;
-    hl.walks = hl.full_wanted || (mode && hl_length(mode) == 6 && hl_same_bytes(mode, "sample", 6));
     if (!hl.walks || hl.full_wanted)
         return;
-    uint32_t mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), DEFAULT_SAMPLE_BYTES);
+    mean = mean ? mean : DEFAULT_SAMPLE_BYTES;
+    mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), (uint32_t)(mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean));
     hl.sample_mean_bytes = mean < 1 ? 1 : mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean;
     hl.sample_seed = number_of(variable("HEAPLEDGER_SAMPLE_SEED", copy, bytes), 0);
+    const char *clock = variable("HEAPLEDGER_CLOCK", copy, bytes);
+    hl.sample_clock = !clock ? HL_CLOCK_ANY : *clock == 'p' ? HL_CLOCK_PRECISE : HL_CLOCK_COARSE;
 }
 
 #define ENVIRONMENT_BYTES ((size_t)1 << 20)

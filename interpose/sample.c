@@ -7,6 +7,7 @@
  * sizes; their spread is summed beside them.
  */
 #include "core.h"
+#include "lifetimes.h"
 #include "stacks.h"
 #include "unwinder.h"
 
@@ -121,7 +122,7 @@ static hl_weights weights_of(uint64_t bytes)
     };
 }
 
-static void add(hl_weights *to, uint64_t bytes)
+static hl_weights add(hl_weights *to, uint64_t bytes)
 {
     const hl_weights more = weights_of(bytes);
     __atomic_fetch_add(&to->samples, more.samples, __ATOMIC_RELAXED);
@@ -129,6 +130,7 @@ static void add(hl_weights *to, uint64_t bytes)
     __atomic_fetch_add(&to->bytes, more.bytes, __ATOMIC_RELAXED);
     __atomic_fetch_add(&to->spread_blocks, more.spread_blocks, __ATOMIC_RELAXED);
     __atomic_fetch_add(&to->spread_bytes, more.spread_bytes, __ATOMIC_RELAXED);
+    return more;
 }
 
 static hl_sampled *row_at(uint32_t index)
@@ -145,7 +147,6 @@ static hl_sampled *row_at(uint32_t index)
 typedef struct place {
     _Atomic uintptr_t block; /* 0: free; odd: being filled */
     hl_held held;
-    uint64_t unused;
 } place;
 
 #define LEVELS 6u
@@ -214,7 +215,8 @@ uint32_t hl_sample_owner(const void *block, uint32_t owner)
 uint32_t hl_sample_take(const void *block, uint32_t owner, hl_held *held)
 {
     place *there = owner == HL_OWNER_SAMPLED ? find(block) : NULL;
-    *held = (hl_held){0, 0, owner};
+    held->row = 0;
+    held->owner = owner;
     if (!there)
         return owner;
     *held = there->held;
@@ -226,7 +228,7 @@ void hl_sample_freed(const hl_held *held)
 {
     hl_sampled *row = held->row ? row_at(held->row - 1) : NULL;
     if (row)
-        add(&row->freed, held->bytes);
+        hl_lifetime_end(row, held->born_ns, add(&row->freed, held->bytes).blocks);
 }
 
 void hl_sample_stays(const void *block, uint16_t *entry, uint16_t before, const hl_held *held)
@@ -235,7 +237,9 @@ void hl_sample_stays(const void *block, uint16_t *entry, uint16_t before, const 
         *entry = before;
         return;
     }
-    hl_sample_freed(held);
+    hl_sampled *row = row_at(held->row - 1);
+    if (row) /* it lives on, but no longer as a sample */
+        add(&row->freed, held->bytes);
     __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
     *entry = hl_entry_with(before, held->owner);
 }
@@ -254,7 +258,7 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
         call_site = hl_owner_row(owner)->call_site;
     uint32_t count = hl_unwind(walker, call_site);
     hl_stack_key of = hl_key_of_walk(walker, count, &call_site, HL_TAG(side, own->scope), own->slot->tid);
-    hl_held held = {bytes, hl_row_of(&of), owner};
+    hl_held held = {.row = hl_row_of(&of), .owner = owner, .bytes = bytes, .born_ns = hl_now_ns()};
     if (!hold(block, &held)) {
         __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
         return;
@@ -269,8 +273,11 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
 
 bool hl_sampling_begin(void)
 {
-    return level_at(0, true) && hl_unwind_begin(hl_symbol("_dl_find_object")) &&
-           hl_rows_begin(HL_ROWS_SAMPLED, hl.sample_mean_bytes);
+    if (!level_at(0, true) || !hl_unwind_begin(hl_symbol("_dl_find_object")) ||
+        !hl_rows_begin(HL_ROWS_SAMPLED, hl.sample_mean_bytes))
+        return false;
+    hl_lifetimes_begin(true);
+    return true;
 }
 
 /* Finds the row's like in this ledger, or makes it, and books what is held there. */
@@ -307,6 +314,7 @@ void hl_sampling_inherit(const hl_header *before, const void *(*page)(const void
     if (!theirs)
         return;
     hl_rows_begin(HL_ROWS_SAMPLED, theirs->mean_bytes);
+    hl_lifetimes_begin(false); /* what was born before the fork keeps its age */
     for (uint32_t level = 0; level < LEVELS; level++) {
         place *table = level_at(level, false);
         for (uintptr_t i = 0; table && i < LEVEL_CELLS(level); i++) {

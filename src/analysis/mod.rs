@@ -11,12 +11,14 @@ mod difference;
 mod fan_out;
 mod filter;
 mod invariants;
+mod lifetimes;
 mod misuse;
 mod process;
 mod signals;
 mod sizes;
 pub mod stacks;
 mod suppressions;
+#[cfg(feature = "cli")]
 #[cfg_attr(
     not(heapledger_core),
     allow(dead_code, reason = "runs are recorded where there is a core")
@@ -35,6 +37,7 @@ pub use difference::{Change, Difference, SiteName, StackName};
 pub use fan_out::for_each_in_order;
 pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;
+pub use lifetimes::{LifetimeSummary, merge as lives};
 pub use misuse::{Call, calls, own_calls};
 pub(crate) use misuse::{calls_of_site, is_real};
 pub use process::{PeakReport, ProcessReport};
@@ -43,7 +46,7 @@ pub use sizes::{SizeSummary, merge as requests};
 pub use suppressions::{SuppressionError, Suppressions};
 pub use timeline::{Moment, Reading, Span, moments, readings, seconds};
 pub use tree::Tree;
-#[cfg(heapledger_core)]
+#[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) use tree::{inherited, take_inherited_off};
 
 use crate::recording::Recording;

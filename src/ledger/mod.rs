@@ -9,15 +9,17 @@
 )]
 
 pub(crate) mod books;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub(crate) mod cleanups;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub(crate) mod exact;
 pub(crate) mod layout;
+#[cfg(feature = "profile")]
+pub(crate) mod lifetimes;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) mod pressure_words;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub(crate) mod samples;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub(crate) mod stacks;

@@ -1,10 +1,9 @@
 //! What a recording holds of misuse: calls that no correct program makes.
 
-use serde::{Deserialize, Serialize};
-
 /// A call into the allocator that no correct program makes, and its like: calls of one
 /// kind with the same stacks are one record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Misuse {
     /// What was wrong.
     pub kind: MisuseKind,
@@ -46,7 +45,8 @@ impl Misuse {
 }
 
 /// What was wrong with a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum MisuseKind {
     /// The block was free already, and its address not given out again since.
     DoubleFree,
@@ -104,7 +104,8 @@ pub enum MisuseEnd {
 }
 
 /// One end of a misuse, with all callers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct MisuseStack {
     /// Indices into the recording's sites, innermost first.
     pub frames: Vec<u32>,

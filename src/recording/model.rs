@@ -6,8 +6,7 @@
 
 use std::ops::AddAssign;
 
-use serde::{Deserialize, Serialize};
-
+pub use super::lives::{Lifetimes, Lives};
 pub use super::misuse::{Misuse, MisuseEnd, MisuseKind, MisuseStack};
 use crate::counts::{Counts, Side};
 pub use crate::pressure::{Level, Trigger};
@@ -28,7 +27,8 @@ pub struct Recording {
 }
 
 /// The first frame of a recording.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Start {
     /// The command line that was run.
     pub command: Vec<String>,
@@ -43,7 +43,8 @@ pub struct Start {
 }
 
 /// A mapped object file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Module {
     /// Path in the recorded process.
     pub path: String,
@@ -59,7 +60,8 @@ impl Module {
 }
 
 /// A call site: where the call into the malloc family returns to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Site {
     /// Index into [`Recording::modules`]; `None` for code outside any file (JIT) and for charges.
     pub module: Option<u32>,
@@ -83,7 +85,8 @@ pub struct Site {
 }
 
 /// A function that the compiler put into another one at a call site.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inlined {
     /// Its name, demangled.
     pub symbol: String,
@@ -94,7 +97,8 @@ pub struct Inlined {
 }
 
 /// What is known of each allocation of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mode {
     /// Its call site: [`Process::stacks`] is empty.
     #[default]
@@ -125,7 +129,8 @@ impl Mode {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum Outcome {
     /// It exited with this code.
     ExitCode(i32),
@@ -141,7 +146,8 @@ pub enum Outcome {
 }
 
 /// One process, or one program image of it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Process {
     /// Process id.
     pub pid: u32,
@@ -168,11 +174,11 @@ pub struct Process {
     /// Everything that was ever booked, by owner.
     pub owners: Vec<OwnerEntry>,
     /// What was booked by stack. It lies in frames of its own, in front of the process's.
-    #[serde(skip)]
+    #[cfg_attr(feature = "cli", serde(skip))]
     pub stacks: Vec<Stack>,
     /// Its misuse of the allocator, in the order in which it began; mode full alone
     /// knows. It lies in a frame of its own, in front of the process's.
-    #[serde(skip)]
+    #[cfg_attr(feature = "cli", serde(skip))]
     pub misuses: Vec<Misuse>,
     /// Names of the scopes that owners refer to.
     pub scopes: Vec<String>,
@@ -180,6 +186,8 @@ pub struct Process {
     pub threads: Vec<Thread>,
     /// Requests by size, by side (index 0 = c, 1 = rust).
     pub sizes: [Sizes; 2],
+    /// How long blocks lived; mode sample alone knows.
+    pub lifetimes: Option<Lifetimes>,
     /// The highest live bytes.
     pub peak: Peak,
     /// Live bytes over time.
@@ -191,7 +199,8 @@ pub struct Process {
 }
 
 /// What one owner holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct OwnerEntry {
     /// Index into [`Recording::sites`].
     pub site: u32,
@@ -206,7 +215,8 @@ pub struct OwnerEntry {
 }
 
 /// Who asked for memory, with all callers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stack {
     /// Indices into [`Recording::sites`], innermost first: the call into the malloc
     /// family, then the call of the function it stands in, and so on.
@@ -225,7 +235,8 @@ pub struct Stack {
 
 /// What was allocated at a stack: exact, or estimated from samples, as
 /// [`Process::mode`] says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct StackFigures {
     /// Bytes held at the end.
     pub live_bytes: i64,
@@ -241,12 +252,17 @@ pub struct StackFigures {
     pub temporary: (u64, u64),
     /// Allocations that the figures are made from.
     pub samples: u64,
+    /// Blocks that were freed within a millisecond; mode sample alone knows.
+    pub short_blocks: u64,
+    /// How long all blocks lived that were freed, in sum, in nanoseconds; mode sample alone knows.
+    pub lived_ns: u128,
     /// How far the figures may be off; all 0 where they are exact.
     pub errors: StackErrors,
 }
 
 /// Half the width of the 95 % interval around each estimate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct StackErrors {
     /// Of bytes held at the end.
     pub live_bytes: u64,
@@ -257,6 +273,23 @@ pub struct StackErrors {
     /// Of blocks ever allocated.
     pub allocated_blocks: u64,
 }
+
+impl StackFigures {
+    /// Gives the figures of an owner as those of a stack of one call.
+    pub fn of(counts: &Counts, at_peak: (i64, i64)) -> StackFigures {
+        StackFigures {
+            live_bytes: counts.live_bytes,
+            live_blocks: counts.live_blocks,
+            allocated_bytes: counts.allocated_bytes,
+            allocated_blocks: counts.allocated_blocks,
+            at_peak,
+            samples: counts.allocated_blocks,
+            ..StackFigures::default()
+        }
+    }
+}
+
+impl StackFigures {}
 
 impl AddAssign for StackErrors {
     /// Samples are taken independently of each other: squares add up.
@@ -289,15 +322,18 @@ impl AddAssign for StackFigures {
             (&mut self.temporary.0, other.temporary.0),
             (&mut self.temporary.1, other.temporary.1),
             (&mut self.samples, other.samples),
+            (&mut self.short_blocks, other.short_blocks),
         ] {
             *sum = sum.saturating_add(value);
         }
+        self.lived_ns = self.lived_ns.saturating_add(other.lived_ns);
         self.errors += other.errors;
     }
 }
 
 /// What one thread booked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Thread {
     /// Thread id; 0 for a row that stands for several.
     pub tid: u32,
@@ -308,7 +344,8 @@ pub struct Thread {
 }
 
 /// Requests by size.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sizes {
     /// (largest size of the bucket, count), the empty buckets left out.
     pub buckets: Vec<(u64, u64)>,
@@ -317,7 +354,8 @@ pub struct Sizes {
 }
 
 /// The highest live bytes of a process, within one quantum a thread.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Peak {
     /// Side c, side rust, both together; each at its own moment.
     pub live_bytes: [i64; 3],
@@ -328,7 +366,8 @@ pub struct Peak {
 }
 
 /// One reading from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct TimelinePoint {
     /// Seconds from the start of the process.
     pub t_s: f64,
@@ -341,7 +380,8 @@ pub struct TimelinePoint {
 }
 
 /// What could not be booked in full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Losses {
     /// Frees of blocks that the ledger never saw allocated.
     pub foreign_frees: u64,
@@ -387,7 +427,8 @@ impl AddAssign for Losses {
 }
 
 /// The clean-ups of one process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pressure {
     /// How many there were.
     pub cycles: u64,
@@ -411,7 +452,8 @@ impl Pressure {
 }
 
 /// One clean-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct PressureEvent {
     /// Seconds from the start of the process to its beginning.
     pub t_s: f64,
@@ -436,7 +478,8 @@ pub struct PressureEvent {
 }
 
 /// What one reclaimer, or one action, did in a clean-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReclaimerCall {
     /// As registered, or the action's.
     pub name: String,
@@ -449,7 +492,8 @@ pub struct ReclaimerCall {
 }
 
 /// How a reclaimer's call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum CallEnding {
     /// It returned.
     Returned,

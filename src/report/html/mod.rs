@@ -47,6 +47,7 @@ const SCRIPTS: [&str; 14] = [
     include_str!("holders.js"),
     include_str!("misuse.js"),
     include_str!("sizes.js"),
+    include_str!("lifetimes.js"),
     include_str!("overview.js"),
     include_str!("page.js"),
 ];

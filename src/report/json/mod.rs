@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
-use self::facts::{FilterJson, LossesJson, OutcomeJson, PointJson, SizesJson};
+use self::facts::{FilterJson, LifetimesJson, LossesJson, OutcomeJson, PointJson, SizesJson};
 use self::misuse::MisuseJson;
 use self::object::{Object, append};
 use self::pressure::PressureJson;
@@ -238,6 +238,7 @@ struct ProcessTail<'a> {
     stacks_exact: bool,
     sample_bytes: Option<u64>,
     misuse: Vec<MisuseJson<'a>>,
+    lifetimes: Option<LifetimesJson>,
 }
 
 impl<'a> ProcessTail<'a> {
@@ -256,6 +257,7 @@ impl<'a> ProcessTail<'a> {
                 Mode::Count | Mode::Full => None,
             },
             misuse: MisuseJson::all(catalog, report),
+            lifetimes: process.lifetimes.as_ref().map(LifetimesJson::new),
         }
     }
 }

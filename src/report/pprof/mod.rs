@@ -222,8 +222,9 @@ impl<'a, W: Write> Profile<'a, W> {
         let mut message = Message::default();
         message.number(1, identifier(function as u32));
         let name = self.strings.of(name);
+        // Without the linker's name beside it: where both are the same, pprof demangles
+        // once more and takes what stands in angle brackets for C++'s parameters.
         message.number(2, name);
-        message.number(3, name);
         if let Some(file) = file {
             message.number(4, self.strings.of(file));
         }

@@ -51,6 +51,7 @@ pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write)
             page.scopes(TOP),
             page.threads(TOP),
             page.sizes(),
+            page.lifetimes(),
             page.peak(TOP),
             page.peak_stacks(TOP_STACKS),
             page.live_stacks(TOP_STACKS),
