@@ -173,7 +173,7 @@ void hl_lifetime_end(hl_sampled *row, uint64_t born_ns, uint64_t blocks)
         return;
     uint64_t now = hl_now_ns();
     uint64_t ns = now > born_ns ? now - born_ns : 0;
-    hl_lives *side = &lifetimes->sides[HL_TAG_SIDE(row->tag)];
+    hl_lives *side = &lifetimes->sides[HL_TAG_SIDE(row->stack.tag)];
     __atomic_fetch_add(&side->buckets[bucket_of(ns)], blocks, __ATOMIC_RELAXED);
     __atomic_fetch_add(&side->samples, 1, __ATOMIC_RELAXED);
     raise(&side->longest_ns, ns);

@@ -113,6 +113,7 @@ fn calls_of_place<'a>(place: &'a Place<'a>) -> impl Iterator<Item = Call<'a>> {
 }
 
 /// Gives the functions at a call site, innermost first, before there is a catalog.
+#[cfg(feature = "cli")]
 pub(crate) fn calls_of_site<'a>(
     site: &'a Site,
     modules: &'a [Module],

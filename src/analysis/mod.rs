@@ -39,6 +39,7 @@ pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;
 pub use lifetimes::{LifetimeSummary, merge as lives};
 pub use misuse::{Call, calls, own_calls};
+#[cfg(feature = "cli")]
 pub(crate) use misuse::{calls_of_site, is_real};
 pub use process::{PeakReport, ProcessReport};
 pub use signals::{signal_name, signal_number};

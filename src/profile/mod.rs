@@ -258,12 +258,14 @@ impl Profile {
     }
 
     /// Writes a line for each stack, `outermost;...;innermost VALUE`, for flame graph
-    /// tools, by the filter's measure.
+    /// tools, by the filter's measure. What holds less than nothing has no line.
     ///
     /// # Errors
     /// As [`Profile::write_pprof_of`].
     pub fn write_folded(&self, filter: &Filter, out: impl io::Write) -> io::Result<()> {
-        self.write(filter, |stacks| folded::write(stacks, filter.measure, out))
+        self.write(filter, |stacks| {
+            folded::write(stacks, filter.measure, out).map(drop)
+        })
     }
 
     /// Draws a flame graph of both sides, by the filter's measure: an SVG that needs

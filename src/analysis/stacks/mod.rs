@@ -283,7 +283,7 @@ impl<'a> Stacks<'a> {
             if self.report.catalog.is_charged(row.site) {
                 let figures = StackFigures {
                     samples: 0,
-                    ..figures_of(&row.counts, row.at_peak)
+                    ..StackFigures::of(&row.counts, row.at_peak)
                 };
                 let of = (row.side, row.scope, None);
                 self.add(process, stacks, of, &[row.site], false, figures);

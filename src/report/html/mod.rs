@@ -34,7 +34,7 @@ const STYLES: [&str; 3] = [
 ];
 
 /// In the order in which they need each other.
-const SCRIPTS: [&str; 14] = [
+const SCRIPTS: [&str; 15] = [
     include_str!("units.js"),
     include_str!("dom.js"),
     include_str!("theme.js"),
