@@ -29,6 +29,15 @@ __asm__(".symver dlerror, dlerror@GLIBC_2.17");
 #endif
 #endif
 
+#if defined(HL_CRATE) && defined(HL_INTERPOSE)
+/* Says to whoever looks at the program before it starts that its malloc is ours, which hands on to a preload's. */
+__attribute__((section(".note.heapledger"), used, aligned(4))) static const struct {
+    uint32_t name_bytes, bytes, kind;
+    char name[12];
+    uint32_t abi;
+} note = {sizeof "heapledger", sizeof(uint32_t), 1, "heapledger", HL_CORE_ABI};
+#endif
+
 #define AT_FDCWD_ (-100)
 #define DEFAULT_MAX_SLOTS 8192u
 

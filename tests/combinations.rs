@@ -102,6 +102,7 @@ fn recorded(test: &str, program: &Path) {
             common::library("combinations_library.c").build(&directory),
         ));
     assert!(output.status.success(), "{}", output.error);
+    assert_eq!(output.error, "", "nothing speaks against recording it");
     assert_eq!(output.text, format!("{C}{RUST}foreign 0\n"));
     let report = run(heapledger()
         .arg("report")
