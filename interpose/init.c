@@ -105,13 +105,31 @@ static int64_t bytes_of(const char *text)
 #define MOST_SAMPLE_BYTES (64u << 20) /* above, the spread of estimates would not fit its counters */
 #define DEFAULT_SAMPLE_BYTES (512u << 10)
 
-/* HEAPLEDGER_MODE is `count`, unless it says `sample`. */
+/* What the program itself has settled (`sample_stacks!` of the crate), when it was linked: the mean of mode sample. */
+#if defined(HL_CRATE)
+extern const uint64_t HEAPLEDGER_SAMPLE_BYTES __attribute__((weak));
+
+static uint64_t built_in_mean(void)
+{
+    return &HEAPLEDGER_SAMPLE_BYTES ? HEAPLEDGER_SAMPLE_BYTES : 0;
+}
+#else
+static uint64_t built_in_mean(void)
+{
+    return 0;
+}
+#endif
+
+/* The mode is what HEAPLEDGER_MODE says, or what was built in, or `count`. */
 static void read_mode(char *copy, size_t bytes)
 {
     const char *mode = variable("HEAPLEDGER_MODE", copy, bytes);
-    if (!mode || hl_length(mode) != 6 || !hl_same_bytes(mode, "sample", 6))
+    uint64_t mean = built_in_mean();
+    bool sampled = mode ? hl_length(mode) == 6 && hl_same_bytes(mode, "sample", 6) : mean != 0;
+    if (!sampled)
         return;
-    uint32_t mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), DEFAULT_SAMPLE_BYTES);
+    mean = mean ? mean : DEFAULT_SAMPLE_BYTES;
+    mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), (uint32_t)(mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean));
     hl.sample_mean_bytes = mean < 1 ? 1 : mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean;
     hl.sample_seed = number_of(variable("HEAPLEDGER_SAMPLE_SEED", copy, bytes), 0);
 }

@@ -35,13 +35,16 @@
 //! Each block is booked once. Where two cores meet in a process, the preload
 //! library's keeps the books and the crate's stands down.
 //!
+//! With feature `profile`, `profile()` tells a program by stack what it holds, and
+//! writes it for pprof: see the module of that name.
+//!
 //! A dependency that nobody names is not linked: a program that wants only
 //! `interpose`, without naming an [`Alloc`], writes `use heapledger as _;`.
 
 #![warn(missing_docs)]
 
 mod alloc;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -59,11 +62,13 @@ pub mod iocontext;
 mod ledger;
 mod measure;
 pub mod pressure;
+#[cfg(feature = "profile")]
+pub mod profile;
 #[cfg(all(feature = "cli", heapledger_core))]
 mod record;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub mod recording;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub mod report;
 mod scope;
 mod snapshot;
@@ -72,5 +77,7 @@ pub use alloc::{Alloc, System};
 pub use counts::{Counts, Side};
 pub use error::{Error, Result};
 pub use measure::{Measured, measure};
+#[cfg(feature = "profile")]
+pub use profile::{Profile, profile};
 pub use scope::{Scope, ScopeName};
 pub use snapshot::{Ledger, LiveBytes, Owner, Peaks, Snapshot, ledger};

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 
 use crate::core;
 use crate::counts::{Counts, Side};
+use crate::error::{Error, Result};
 use crate::ledger::books::{Books, OwnerBooks, read_live_bytes};
 use crate::ledger::layout::{HOOKS_C, HOOKS_RUST, OWNER_OVERFLOW};
 use crate::ledger::pages::Pages;
@@ -41,9 +43,8 @@ impl Ledger {
     /// itself takes from the heap is booked nowhere. Without a ledger all sums
     /// are zero and [`Snapshot::sees`] is false of both sides.
     pub fn snapshot(self) -> Snapshot {
-        let books = core::unbooked(|| Books::read(&ProcessPages).ok());
         Snapshot {
-            books: ManuallyDrop::new(books),
+            books: OwnBooks::read(|pages| Books::read_counts(pages)).ok(),
         }
     }
 }
@@ -77,17 +78,40 @@ pub struct Peaks {
     pub all_live_bytes: i64,
 }
 
-/// An owned, read-only copy of the ledger's sums at one moment.
-pub struct Snapshot {
-    /// Taken and dropped unbooked, so that looking does not change the books.
-    books: ManuallyDrop<Option<Books>>,
+/// Books of this process, read and dropped unbooked, so that looking does not change them.
+pub(crate) struct OwnBooks(ManuallyDrop<Books>);
+
+impl OwnBooks {
+    /// Reads as much of the ledger as `how` does.
+    ///
+    /// # Errors
+    /// [`Error::NoLedger`] where there is none, else those of `how`.
+    pub(crate) fn read(how: impl FnOnce(&dyn Pages) -> Result<Books>) -> Result<OwnBooks> {
+        if !ledger().is_active() {
+            return Err(Error::NoLedger);
+        }
+        core::unbooked(|| how(&ProcessPages).map(ManuallyDrop::new)).map(OwnBooks)
+    }
 }
 
-impl Drop for Snapshot {
+impl Deref for OwnBooks {
+    type Target = Books;
+
+    fn deref(&self) -> &Books {
+        &self.0
+    }
+}
+
+impl Drop for OwnBooks {
     fn drop(&mut self) {
         // SAFETY: drop runs once, and nothing uses the field afterwards.
-        core::unbooked(|| unsafe { ManuallyDrop::drop(&mut self.books) });
+        core::unbooked(|| unsafe { ManuallyDrop::drop(&mut self.0) });
     }
+}
+
+/// An owned, read-only copy of the ledger's sums at one moment.
+pub struct Snapshot {
+    books: Option<OwnBooks>,
 }
 
 impl fmt::Debug for Snapshot {

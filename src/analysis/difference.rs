@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::catalog::{Catalog, Place};
-use super::filter::figures_of;
 use super::stacks::{Label, Stacks};
 use super::{Measure, Report};
 use crate::counts::Side;
@@ -120,7 +119,7 @@ fn sites<'a>(reports: [&'a Report<'a>; 2], measure: Measure) -> Vec<Change<SiteN
                 side: row.side,
                 scope: row.scope.map(|scope| report.catalog.scope(scope)),
             };
-            changes.add(which, name, figures_of(&row.counts, row.at_peak));
+            changes.add(which, name, StackFigures::of(&row.counts, row.at_peak));
         }
     }
     sorted(changes.rows, measure)

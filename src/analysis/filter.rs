@@ -6,7 +6,7 @@ use super::books::{Collector, SiteRow};
 use super::catalog::{Catalog, Place, ScopeId, SiteId};
 use super::suppressions::Suppressions;
 use super::{ProcessReport, Report};
-use crate::counts::{Counts, Side};
+use crate::counts::Side;
 use crate::recording::model::StackFigures;
 
 /// What figures are put together by: a table of its own in the text report, and
@@ -267,20 +267,6 @@ impl<'f> Selection<'f> {
     }
 }
 
-/// Gives the figures of an owner as those of a stack of one frame.
-pub(crate) fn figures_of(counts: &Counts, at_peak: (i64, i64)) -> StackFigures {
-    StackFigures {
-        live_bytes: counts.live_bytes,
-        live_blocks: counts.live_blocks,
-        allocated_bytes: counts.allocated_bytes,
-        allocated_blocks: counts.allocated_blocks,
-        at_peak,
-        temporary: (0, 0),
-        samples: counts.allocated_blocks,
-        ..StackFigures::default()
-    }
-}
-
 /// What was left out of a report by its suppressions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suppressed {
@@ -325,7 +311,7 @@ fn narrow(
     };
     let mut collector = Collector::with_capacity(books.sites.len());
     for row in &books.sites {
-        let figures = figures_of(&row.counts, row.at_peak);
+        let figures = StackFigures::of(&row.counts, row.at_peak);
         if selection.takes(catalog, (row.side, row.scope), &[row.site], &figures) {
             collector.add(*row);
         } else if selection.suppresses(&[row.site]) {

@@ -16,6 +16,7 @@ mod signals;
 mod sizes;
 pub mod stacks;
 mod suppressions;
+#[cfg(feature = "cli")]
 #[cfg_attr(
     not(heapledger_core),
     allow(dead_code, reason = "runs are recorded where there is a core")
@@ -40,7 +41,7 @@ pub use sizes::{SizeSummary, merge as requests};
 pub use suppressions::{SuppressionError, Suppressions};
 pub use timeline::{Moment, Reading, Span, moments, readings, seconds};
 pub use tree::Tree;
-#[cfg(heapledger_core)]
+#[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) use tree::{inherited, take_inherited_off};
 
 use crate::recording::Recording;

@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 use super::cleanups::{NotedCleanup, read_cleanups};
 use super::layout::{self, Header, Module, Owner, Record, Slot, Text};
 use super::pages::{Pages, page_reference, read, read_array};
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 use super::samples::Samples;
 use crate::counts::{Counts, Side};
 use crate::error::{Error, Result};
@@ -29,10 +29,10 @@ pub(crate) struct Books {
     pub foreign_frees: u64,
     pub crossed_frees: u64,
     /// Clean-ups that the process drove by itself, the last ones.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "profile")]
     pub cleanups: Vec<NotedCleanup>,
     /// Sampled stacks, where its mode is to sample.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "profile")]
     pub samples: Option<Samples>,
 }
 
@@ -181,7 +181,18 @@ impl Books {
     ///
     /// # Errors
     /// [`Error::NotALedger`] and [`Error::Layout`].
+    #[cfg(feature = "profile")]
     pub(crate) fn read(pages: &dyn Pages) -> Result<Books> {
+        let mut books = Books::read_counts(pages)?;
+        books.samples = Samples::read(pages, &books.header, books.modules.len());
+        Ok(books)
+    }
+
+    /// Reads a ledger without its stacks.
+    ///
+    /// # Errors
+    /// [`Error::NotALedger`] and [`Error::Layout`].
+    pub(crate) fn read_counts(pages: &dyn Pages) -> Result<Books> {
         let mut books = Books::read_owners(pages)?;
         let header = books.header;
         // A page belongs to one slot: who claims more than there are is not worth the time.
@@ -193,10 +204,6 @@ impl Books {
             books.add_slot(pages, &slot);
             Some(slot.next)
         });
-        #[cfg(feature = "cli")]
-        {
-            books.samples = Samples::read(pages, &header, books.modules.len());
-        }
         Ok(books)
     }
 
@@ -216,9 +223,9 @@ impl Books {
             sizes: [SizeCounts::empty(), SizeCounts::empty()],
             foreign_frees: 0,
             crossed_frees: 0,
-            #[cfg(feature = "cli")]
+            #[cfg(feature = "profile")]
             cleanups: read_cleanups(pages, 0),
-            #[cfg(feature = "cli")]
+            #[cfg(feature = "profile")]
             samples: None,
             header,
         };
@@ -505,7 +512,7 @@ mod tests {
     #[cfg(heapledger_core)]
     #[test]
     fn this_process_s_own_ledger_is_read_whole() {
-        let books = Books::read(&own_ledger()).expect("a ledger");
+        let books = Books::read_counts(&own_ledger()).expect("a ledger");
         assert_eq!(books.header.pid, std::process::id());
         assert!(books.scopes.iter().any(|scope| scope == "own ledger"));
         let in_scope: Counts = books
@@ -551,6 +558,8 @@ mod tests {
             }
             let damaged = Words(words);
             let _ = read_live_bytes(&damaged);
+            let _ = Books::read_counts(&damaged);
+            #[cfg(feature = "profile")]
             let _ = Books::read(&damaged);
         }
     }
@@ -558,17 +567,17 @@ mod tests {
     #[test]
     fn what_is_not_a_ledger_is_refused() {
         assert!(matches!(
-            Books::read(&Words(vec![])),
+            Books::read_counts(&Words(vec![])),
             Err(Error::NotALedger)
         ));
         assert!(matches!(
-            Books::read(&Words(vec![7; 4096])),
+            Books::read_counts(&Words(vec![7; 4096])),
             Err(Error::NotALedger)
         ));
         let next = layout::LAYOUT + 1;
         let newer = Words(vec![MAGIC, u64::from(next) | 4096 << 32, 1]);
         assert!(matches!(
-            Books::read(&newer),
+            Books::read_counts(&newer),
             Err(Error::Layout { found, expected: layout::LAYOUT }) if found == next
         ));
     }

@@ -9,11 +9,11 @@
 )]
 
 pub(crate) mod books;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub(crate) mod cleanups;
 pub(crate) mod layout;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) mod pressure_words;
-#[cfg(feature = "cli")]
+#[cfg(feature = "profile")]
 pub(crate) mod samples;

@@ -1,18 +1,36 @@
-//! The recording: what `heapledger run` writes and everything else reads.
+//! The recording: what `heapledger run` writes and everything else reads, and
+//! what [`profile`](crate::profile()) makes of this process.
 
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        reason = "the command reads and writes more of recordings than a process has of itself"
+    )
+)]
+
+#[cfg(feature = "cli")]
 mod bypass;
+#[cfg(feature = "cli")]
 mod check;
 mod cleanups;
+pub(crate) mod demangle;
+#[cfg(feature = "cli")]
 pub(crate) mod file;
+#[cfg(feature = "cli")]
 mod frame;
+#[cfg(feature = "cli")]
 mod load;
 pub mod model;
 pub(crate) mod resolve;
 mod sampled;
+#[cfg(feature = "cli")]
 mod shims;
+#[cfg(feature = "cli")]
 pub(crate) mod symbols;
 
+#[cfg(feature = "cli")]
 pub use file::{OpenError, OpenFailure};
-#[cfg(heapledger_core)]
+#[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) use load::open_ledger;
 pub use model::Recording;

@@ -6,8 +6,6 @@
 
 use std::ops::AddAssign;
 
-use serde::{Deserialize, Serialize};
-
 use crate::counts::{Counts, Side};
 pub use crate::pressure::{Level, Trigger};
 
@@ -27,7 +25,8 @@ pub struct Recording {
 }
 
 /// The first frame of a recording.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Start {
     /// The command line that was run.
     pub command: Vec<String>,
@@ -42,7 +41,8 @@ pub struct Start {
 }
 
 /// A mapped object file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Module {
     /// Path in the recorded process.
     pub path: String,
@@ -58,7 +58,8 @@ impl Module {
 }
 
 /// A call site: where the call into the malloc family returns to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Site {
     /// Index into [`Recording::modules`]; `None` for code outside any file (JIT) and for charges.
     pub module: Option<u32>,
@@ -82,7 +83,8 @@ pub struct Site {
 }
 
 /// A function that the compiler put into another one at a call site.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inlined {
     /// Its name, demangled.
     pub symbol: String,
@@ -93,7 +95,8 @@ pub struct Inlined {
 }
 
 /// What is known of each allocation of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mode {
     /// Its call site: [`Process::stacks`] is empty.
     #[default]
@@ -124,7 +127,8 @@ impl Mode {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum Outcome {
     /// It exited with this code.
     ExitCode(i32),
@@ -140,7 +144,8 @@ pub enum Outcome {
 }
 
 /// One process, or one program image of it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Process {
     /// Process id.
     pub pid: u32,
@@ -167,7 +172,7 @@ pub struct Process {
     /// Everything that was ever booked, by owner.
     pub owners: Vec<OwnerEntry>,
     /// What was booked by stack. It lies in frames of its own, in front of the process's.
-    #[serde(skip)]
+    #[cfg_attr(feature = "cli", serde(skip))]
     pub stacks: Vec<Stack>,
     /// Names of the scopes that owners refer to.
     pub scopes: Vec<String>,
@@ -186,7 +191,8 @@ pub struct Process {
 }
 
 /// What one owner holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct OwnerEntry {
     /// Index into [`Recording::sites`].
     pub site: u32,
@@ -201,7 +207,8 @@ pub struct OwnerEntry {
 }
 
 /// Who asked for memory, with all callers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stack {
     /// Indices into [`Recording::sites`], innermost first: the call into the malloc
     /// family, then the call of the function it stands in, and so on.
@@ -220,7 +227,8 @@ pub struct Stack {
 
 /// What was allocated at a stack: exact, or estimated from samples, as
 /// [`Process::mode`] says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct StackFigures {
     /// Bytes held at the end.
     pub live_bytes: i64,
@@ -241,7 +249,8 @@ pub struct StackFigures {
 }
 
 /// Half the width of the 95 % interval around each estimate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct StackErrors {
     /// Of bytes held at the end.
     pub live_bytes: u64,
@@ -251,6 +260,21 @@ pub struct StackErrors {
     pub allocated_bytes: u64,
     /// Of blocks ever allocated.
     pub allocated_blocks: u64,
+}
+
+impl StackFigures {
+    /// Gives the figures of an owner as those of a stack of one call.
+    pub fn of(counts: &Counts, at_peak: (i64, i64)) -> StackFigures {
+        StackFigures {
+            live_bytes: counts.live_bytes,
+            live_blocks: counts.live_blocks,
+            allocated_bytes: counts.allocated_bytes,
+            allocated_blocks: counts.allocated_blocks,
+            at_peak,
+            samples: counts.allocated_blocks,
+            ..StackFigures::default()
+        }
+    }
 }
 
 impl AddAssign for StackErrors {
@@ -292,7 +316,8 @@ impl AddAssign for StackFigures {
 }
 
 /// What one thread booked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Thread {
     /// Thread id; 0 for a row that stands for several.
     pub tid: u32,
@@ -303,7 +328,8 @@ pub struct Thread {
 }
 
 /// Requests by size.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sizes {
     /// (largest size of the bucket, count), the empty buckets left out.
     pub buckets: Vec<(u64, u64)>,
@@ -312,7 +338,8 @@ pub struct Sizes {
 }
 
 /// The highest live bytes of a process, within one quantum a thread.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Peak {
     /// Side c, side rust, both together; each at its own moment.
     pub live_bytes: [i64; 3],
@@ -323,7 +350,8 @@ pub struct Peak {
 }
 
 /// One reading from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct TimelinePoint {
     /// Seconds from the start of the process.
     pub t_s: f64,
@@ -336,7 +364,8 @@ pub struct TimelinePoint {
 }
 
 /// What could not be booked in full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Losses {
     /// Frees of blocks that the ledger never saw allocated.
     pub foreign_frees: u64,
@@ -359,7 +388,8 @@ pub struct Losses {
 }
 
 /// The clean-ups of one process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pressure {
     /// How many there were.
     pub cycles: u64,
@@ -383,7 +413,8 @@ impl Pressure {
 }
 
 /// One clean-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct PressureEvent {
     /// Seconds from the start of the process to its beginning.
     pub t_s: f64,
@@ -408,7 +439,8 @@ pub struct PressureEvent {
 }
 
 /// What one reclaimer, or one action, did in a clean-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReclaimerCall {
     /// As registered, or the action's.
     pub name: String,
@@ -421,7 +453,8 @@ pub struct ReclaimerCall {
 }
 
 /// How a reclaimer's call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub enum CallEnding {
     /// It returned.
     Returned,

@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+#[cfg(feature = "cli")]
+use super::bypass;
 use super::model::{
     Losses, Module, Outcome, OwnerEntry, Peak, Pressure, Process, Site, Sizes, Thread,
     TimelinePoint,
 };
-use super::{bypass, cleanups, sampled};
+use super::{cleanups, sampled};
 use crate::counts::{Counts, Side};
 use crate::ledger::books::{Books, ModuleInfo, OwnerBooks, SizeCounts, ThreadBooks, ThreadKind};
 use crate::ledger::cleanups::NotedCleanup;
@@ -72,14 +74,20 @@ impl Tables {
     }
 
     /// Makes the entry of one process; `start_unix_ns` is when the recording began.
+    #[cfg(feature = "cli")]
     pub(crate) fn process(&mut self, books: &Books, seen: Seen, start_unix_ns: u64) -> Process {
-        let header = &books.header;
-        if let Some(reason) = bypass::reason(books, &seen.mapped) {
-            return Process {
+        match bypass::reason(books, &seen.mapped) {
+            Some(reason) => Process {
                 untracked_reason: Some(reason),
                 ..known(books, &seen, start_unix_ns)
-            };
+            },
+            None => self.tracked(books, seen, start_unix_ns),
         }
+    }
+
+    /// Makes the entry of a process whose books are its own.
+    pub(crate) fn tracked(&mut self, books: &Books, seen: Seen, start_unix_ns: u64) -> Process {
+        let header = &books.header;
         let owners = books.owners.iter().flatten();
         let owners: Vec<OwnerEntry> = owners
             .filter_map(|owner| self.owner(books, owner))
@@ -180,17 +188,7 @@ impl Tables {
     }
 
     fn module(&mut self, books: &Books, module: &ModuleInfo) -> u32 {
-        // The loader gives the program itself no name.
-        let path = if module.path.is_empty() {
-            &books.exe
-        } else {
-            &module.path
-        };
-        let path = path.strip_suffix(" (deleted)").unwrap_or(path).to_owned();
-        let module = Module {
-            path,
-            build_id: module.build_id.clone(),
-        };
+        let module = named(books, module);
         let next = self.modules.len() as u32;
         *self
             .module_index
@@ -199,6 +197,24 @@ impl Tables {
                 self.modules.push(module.clone());
                 next
             })
+    }
+
+    /// Gives the place in [`Tables::modules`] of one of a ledger's, if it has one.
+    pub(crate) fn module_index(&self, books: &Books, module: &ModuleInfo) -> Option<u32> {
+        self.module_index.get(&named(books, module)).copied()
+    }
+}
+
+fn named(books: &Books, module: &ModuleInfo) -> Module {
+    // The loader gives the program itself no name.
+    let path = if module.path.is_empty() {
+        &books.exe
+    } else {
+        &module.path
+    };
+    Module {
+        path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(),
+        build_id: module.build_id.clone(),
     }
 }
 

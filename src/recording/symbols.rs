@@ -16,6 +16,7 @@ use blazesym::symbolize::{CodeInfo, InlinedFn, Input, Sym, Symbolizer};
 use indicatif::{ProgressBar, ProgressStyle};
 use object::{Object, ReadCache};
 
+use super::demangle::demangled;
 use super::model::{Inlined, Module, Site};
 use super::shims::{is_shim, mark_shims};
 
@@ -270,19 +271,6 @@ fn name_sites(
     Some(())
 }
 
-/// Gives the name that the source has: Rust's without its hash, C++'s with its
-/// parameters, C's as it is.
-fn demangled(name: &str) -> String {
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return format!("{rust:#}");
-    }
-    let cpp = name
-        .starts_with("_Z")
-        .then(|| cpp_demangle::Symbol::new(name).ok());
-    let cpp = cpp.flatten().and_then(|symbol| symbol.demangle().ok());
-    cpp.unwrap_or_else(|| name.to_owned())
-}
-
 /// Calls the site by the function that the compiler emitted, not by what it inlined
 /// there: `decode` says more than `Vec::with_capacity`.
 fn name_site(site: &mut Site, symbol: &Sym<'_>) {
@@ -316,20 +304,6 @@ mod tests {
     use object::ObjectSymbol;
 
     use super::*;
-
-    #[test]
-    fn names_read_as_in_the_source() {
-        assert_eq!(demangled("t"), "t");
-        assert_eq!(demangled("_start"), "_start");
-        assert_eq!(
-            demangled("_Z6decodePKcm"),
-            "decode(char const*, unsigned long)"
-        );
-        assert_eq!(
-            demangled("_ZN4core3fmt5write17h0123456789abcdefE"),
-            "core::fmt::write"
-        );
-    }
 
     /// Not inlined, so that it has a symbol of its own.
     #[inline(never)]

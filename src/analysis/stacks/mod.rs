@@ -24,7 +24,7 @@ pub use self::names::{Frame, Function, Location, LocationId};
 use self::names::{Names, Roots};
 pub use self::tree::{CallTree, Label, Node, NodeId};
 use super::catalog::{Catalog, ScopeId, SiteId};
-use super::filter::{By, Filter, Measure, NoSuchName, Selection, figures_of};
+use super::filter::{By, Filter, Measure, NoSuchName, Selection};
 use super::{ProcessReport, Report};
 use crate::counts::{Counts, Side};
 use crate::recording::model::{Mode, Process, Stack, StackFigures};
@@ -188,7 +188,7 @@ impl<'a> Stacks<'a> {
             Mode::Count => {
                 for row in &books.sites {
                     let of = (row.side, row.scope, None);
-                    let figures = figures_of(&row.counts, row.at_peak);
+                    let figures = StackFigures::of(&row.counts, row.at_peak);
                     self.add(process, &mut stacks, of, &[row.site], false, figures);
                 }
             }
@@ -255,7 +255,14 @@ impl<'a> Stacks<'a> {
                 let counts: &Counts = &thread.counts[side.index()];
                 if !counts.is_untouched() {
                     let of = (side, None, Some(index));
-                    self.add(process, stacks, of, &[], false, figures_of(counts, (0, 0)));
+                    self.add(
+                        process,
+                        stacks,
+                        of,
+                        &[],
+                        false,
+                        StackFigures::of(counts, (0, 0)),
+                    );
                 }
             }
         }
