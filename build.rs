@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 21] = [
+const CORE: [&str; 22] = [
     "arena.c",
     "api.c",
     "book.c",
@@ -17,6 +17,7 @@ const CORE: [&str; 21] = [
     "helper.c",
     "hosts.c",
     "init.c",
+    "lifetimes.c",
     "map.c",
     "owners.c",
     "pages.c",

@@ -5,6 +5,7 @@
  *   pages.c   the mapping: creating it, committing pages, texts
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
+ *   lifetimes.c  how long sampled blocks live
  *   sample.c  which allocations are sampled, their stacks, what these hold
  *   slots.c   a thread's slot: claiming, taking over, its records
  *   pressure.c  the words of cleanup pressure, and crossing the armed threshold
@@ -175,6 +176,7 @@ typedef struct hl_process {
     bool proven_glibc;
     uint64_t sample_mean_bytes; /* 0: nothing is sampled */
     uint64_t sample_seed;       /* 0: chance is the kernel's */
+    int sample_clock;           /* HEAPLEDGER_CLOCK: HL_CLOCK_ANY, ... */
     hl_samples *samples;        /* NULL: nothing is sampled */
     bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
     int64_t window_peak[HL_SIDES + 1]; /* highest published live bytes since hl_window_begin: c, rust, all */
@@ -188,6 +190,7 @@ HL_INLINE hl_map *hl_next_map(void)
     return HL_LIKELY(hl.proven_glibc) ? &hl.glibc_blocks : &hl.other_blocks;
 }
 
+enum { HL_CLOCK_ANY = 0, HL_CLOCK_PRECISE = 1, HL_CLOCK_COARSE = 2 };
 enum { HL_FRESH = 0, HL_STARTING = 1, HL_ON = 2, HL_OFF = 3 };
 
 /* True when this core keeps books: starts it on first use and after a fork. */

@@ -318,8 +318,10 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
     if (HL_UNLIKELY(!owner) && hl_arena_owns(block))
         return realloc_arena(block, bytes, site);
     uint64_t freed = owner ? usable(live, block) : 0;
-    if (HL_UNLIKELY(bytes >= HL_QUANTUM) && owner && bytes > freed && refuses(bytes - freed))
+    if (HL_UNLIKELY(bytes >= HL_QUANTUM) && owner && bytes > freed && refuses(bytes - freed)) {
+        hl_sample_stays(block, entry, before, &held);
         return refused();
+    }
     if (owner)
         *entry = 0;
     void *moved = hl.next.realloc(block, bytes);

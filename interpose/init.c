@@ -132,6 +132,8 @@ static void read_mode(char *copy, size_t bytes)
     mean = number_of(variable("HEAPLEDGER_SAMPLE_BYTES", copy, bytes), (uint32_t)(mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean));
     hl.sample_mean_bytes = mean < 1 ? 1 : mean > MOST_SAMPLE_BYTES ? MOST_SAMPLE_BYTES : mean;
     hl.sample_seed = number_of(variable("HEAPLEDGER_SAMPLE_SEED", copy, bytes), 0);
+    const char *clock = variable("HEAPLEDGER_CLOCK", copy, bytes);
+    hl.sample_clock = !clock ? HL_CLOCK_ANY : *clock == 'p' ? HL_CLOCK_PRECISE : HL_CLOCK_COARSE;
 }
 
 #define ENVIRONMENT_BYTES ((size_t)1 << 20)

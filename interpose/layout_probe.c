@@ -82,6 +82,8 @@ void hl_layout_probe(void)
     FACT(const.LINEAR_EXTRA, HL_LINEAR_EXTRA);
     FACT(const.SIZE_BITS, HL_SIZE_BITS);
     FACT(const.SIZE_BUCKETS, HL_SIZE_BUCKETS);
+    FACT(const.LIFETIME_BITS, HL_LIFETIME_BITS);
+    FACT(const.LIFETIME_BUCKETS, HL_LIFETIME_BUCKETS);
 
     BYTES(hl_text);
     FIELD(hl_text, reference);
@@ -103,7 +105,18 @@ void hl_layout_probe(void)
     FIELD(hl_sampled, ready);
     FIELD(hl_sampled, allocated);
     FIELD(hl_sampled, freed);
-    FIELD(hl_sampled, reserved);
+    FIELD(hl_sampled, short_blocks);
+    FIELD(hl_sampled, lived_ns);
+
+    BYTES(hl_lives);
+    FIELD(hl_lives, samples);
+    FIELD(hl_lives, longest_ns);
+    FIELD(hl_lives, buckets);
+
+    BYTES(hl_lifetimes);
+    FIELD(hl_lifetimes, step_ns);
+    FIELD(hl_lifetimes, sides);
+    FIELD(hl_lifetimes, reserved);
 
     BYTES(hl_samples);
     FIELD(hl_samples, mean_bytes);
@@ -273,7 +286,7 @@ void hl_layout_probe(void)
     FIELD(hl_header, reserved_losses);
     FIELD(hl_header, pressure);
     FIELD(hl_header, samples);
-    FIELD(hl_header, reserved_page);
+    FIELD(hl_header, lifetimes);
     FIELD(hl_header, reserved);
     FIELD(hl_header, module_pages);
     FIELD(hl_header, scope_pages);

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 4u
+#define HL_LAYOUT 5u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -206,8 +206,34 @@ typedef struct hl_sampled {
     uint32_t ready;  /* release, last of the key */
     hl_weights allocated;
     hl_weights freed;
-    uint64_t reserved[2];
+    uint64_t short_blocks; /* of these, freed within HL_SHORT_NS; HL_WEIGHT_BLOCK a block */
+    uint64_t lived_ns;     /* in sum, by all blocks that were freed: a double's bits */
 } hl_sampled;
+
+/*
+ * How long sampled blocks lived, in nanoseconds: buckets as of hdrhistogram with one
+ * significant digit, so that they convert without loss (2^48 - 1, three days, and
+ * above share the last bucket).
+ */
+#define HL_SHORT_NS 1000000u
+#define HL_LIFETIME_BITS 5u
+#define HL_LIFETIME_BUCKETS 720u
+
+/* Lives that have ended, of one side. Atomic adds. */
+typedef struct hl_lives {
+    uint64_t samples;
+    uint64_t longest_ns;
+    uint64_t buckets[HL_LIFETIME_BUCKETS]; /* HL_WEIGHT_BLOCK a block */
+} hl_lives;
+
+/* Three pages, in ledgers whose mode is to sample. */
+typedef struct hl_lifetimes {
+    uint64_t step_ns; /* of the clock */
+    hl_lives sides[HL_SIDES];
+    uint64_t reserved[91];
+} hl_lifetimes;
+
+#define HL_LIFETIMES_PAGES 3u
 
 /* Three pages, in ledgers whose mode is to sample. */
 typedef struct hl_samples {
@@ -451,7 +477,7 @@ typedef struct hl_header {
     hl_pressure pressure;
 
     uint32_t samples;            /* page of hl_samples; 0: this ledger has none */
-    uint32_t reserved_page;
+    uint32_t lifetimes;          /* release: page of hl_lifetimes; 0: this ledger has none */
     uint64_t reserved[1];
     uint32_t module_pages[HL_MODULE_PAGES]; /* release */
     uint32_t scope_pages[HL_SCOPE_PAGES];   /* release; each holds HL_SCOPES_PER_PAGE hl_text */
@@ -465,6 +491,7 @@ _Static_assert(sizeof(hl_owner) == HL_PAGE_BYTES / HL_OWNERS_PER_PAGE, "owners f
 _Static_assert(sizeof(hl_module) == HL_PAGE_BYTES / HL_MODULES_PER_PAGE, "modules fill a page");
 _Static_assert(sizeof(hl_sampled) == HL_PAGE_BYTES / HL_SAMPLED_PER_PAGE, "sampled stacks fill a page");
 _Static_assert(sizeof(hl_samples) == HL_SAMPLES_PAGES * HL_PAGE_BYTES, "samples fill their pages");
+_Static_assert(sizeof(hl_lifetimes) == HL_LIFETIMES_PAGES * HL_PAGE_BYTES, "lifetimes fill their pages");
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");
 _Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages, its hot line last");

@@ -8,6 +8,7 @@
  * side, scope and thread.
  */
 #include "core.h"
+#include "lifetimes.h"
 #include "unwinder.h"
 
 /* ---- chance ---- */
@@ -121,7 +122,7 @@ static hl_weights weights_of(uint64_t bytes)
     };
 }
 
-static void add(hl_weights *to, uint64_t bytes)
+static hl_weights add(hl_weights *to, uint64_t bytes)
 {
     const hl_weights more = weights_of(bytes);
     __atomic_fetch_add(&to->samples, more.samples, __ATOMIC_RELAXED);
@@ -129,6 +130,7 @@ static void add(hl_weights *to, uint64_t bytes)
     __atomic_fetch_add(&to->bytes, more.bytes, __ATOMIC_RELAXED);
     __atomic_fetch_add(&to->spread_blocks, more.spread_blocks, __ATOMIC_RELAXED);
     __atomic_fetch_add(&to->spread_bytes, more.spread_bytes, __ATOMIC_RELAXED);
+    return more;
 }
 
 /* ---- rows: a stack by side, scope and thread ---- */
@@ -266,7 +268,6 @@ static uint32_t row_of(const key *of)
 typedef struct place {
     _Atomic uintptr_t block; /* 0: free; odd: being filled */
     hl_held held;
-    uint64_t unused;
 } place;
 
 #define LEVELS 6u
@@ -335,7 +336,8 @@ uint32_t hl_sample_owner(const void *block, uint32_t owner)
 uint32_t hl_sample_take(const void *block, uint32_t owner, hl_held *held)
 {
     place *there = owner == HL_OWNER_SAMPLED ? find(block) : NULL;
-    *held = (hl_held){0, 0, owner};
+    held->row = 0;
+    held->owner = owner;
     if (!there)
         return owner;
     *held = there->held;
@@ -347,7 +349,7 @@ void hl_sample_freed(const hl_held *held)
 {
     hl_sampled *row = held->row ? row_at(held->row - 1) : NULL;
     if (row)
-        add(&row->freed, held->bytes);
+        hl_lifetime_end(row, held->born_ns, add(&row->freed, held->bytes).blocks);
 }
 
 void hl_sample_stays(const void *block, uint16_t *entry, uint16_t before, const hl_held *held)
@@ -356,7 +358,9 @@ void hl_sample_stays(const void *block, uint16_t *entry, uint16_t before, const 
         *entry = before;
         return;
     }
-    hl_sample_freed(held);
+    hl_sampled *row = row_at(held->row - 1);
+    if (row) /* it lives on, but no longer as a sample */
+        add(&row->freed, held->bytes);
     __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
     *entry = hl_entry_with(before, held->owner);
 }
@@ -386,7 +390,7 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
         of.count = 1;
     }
     of.hash = hash_of(&of, walker->objects);
-    hl_held held = {bytes, row_of(&of), owner};
+    hl_held held = {.row = row_of(&of), .owner = owner, .bytes = bytes, .born_ns = hl_now_ns()};
     if (!hold(block, &held)) {
         __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
         return;
@@ -421,8 +425,10 @@ static bool begin_rows(void)
 bool hl_sampling_begin(void)
 {
     row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
-    if (row_index && level_at(0, true) && hl_unwind_begin(hl_symbol("_dl_find_object")) && begin_rows())
+    if (row_index && level_at(0, true) && hl_unwind_begin(hl_symbol("_dl_find_object")) && begin_rows()) {
+        hl_lifetimes_begin(true);
         return true;
+    }
     hl.samples = NULL;
     return false;
 }
@@ -464,6 +470,7 @@ void hl_sampling_inherit(const hl_header *before, const void *(*page)(const void
     row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
     if (!row_index || !begin_rows())
         hl.samples = NULL;
+    hl_lifetimes_begin(false); /* what was born before the fork keeps its age */
     for (uint32_t level = 0; level < LEVELS; level++) {
         place *table = level_at(level, false);
         for (uintptr_t i = 0; table && i < LEVEL_CELLS(level); i++) {

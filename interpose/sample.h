@@ -29,9 +29,10 @@ typedef struct hl_sampling {
 
 /* A sampled block that is live. */
 typedef struct hl_held {
-    uint64_t bytes;
     uint32_t row;   /* 1 + index of its hl_sampled; 0: it is no sample */
     uint32_t owner;
+    uint64_t bytes;   /* of a sample */
+    uint64_t born_ns; /* of a sample */
 } hl_held;
 
 /* Prepares sampling in a new ledger; false: it stays off. */

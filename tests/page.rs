@@ -18,7 +18,7 @@ use common::{has_tool, heapledger, run, skip, workspace};
 use heapledger::analysis::stacks::Stacks;
 use heapledger::analysis::{By, Filter, Report};
 use heapledger::recording::Recording;
-use heapledger::recording::model::Mode;
+use heapledger::recording::model::{Lifetimes, Lives, Mode};
 use heapledger::report::{html, json};
 use serde_json::Value;
 
@@ -211,6 +211,47 @@ fn each_side_is_shown_alone() {
         .map(|stack| stack["temporary_bytes"].as_i64().unwrap())
         .sum();
     assert_eq!(browser.text(shown), temporary.to_string());
+    assert_calm(&browser);
+}
+
+#[test]
+fn lifetimes_are_shown_by_side_where_blocks_were_sampled() {
+    const TEST: &str = "page_lifetimes";
+    if !has_browser(TEST) {
+        return;
+    }
+    let mut recording = player::recording();
+    let lives = |blocks, live_blocks| Lives {
+        buckets: vec![(500, blocks), (31_457_279, 3)],
+        samples: 9,
+        longest_ns: 31_000_000,
+        short_blocks: blocks,
+        live_blocks,
+    };
+    recording.processes[0].lifetimes = Some(Lifetimes {
+        step_ns: 1,
+        sides: [lives(1_234_567, 40), lives(77, 5)],
+    });
+    let (browser, json) = open(TEST, &recording);
+    assert_eq!(json["processes"][0]["lifetimes"]["rust"]["count"], 80);
+    let cells = "return [...document.querySelectorAll('#lifetimes-table tbody tr')].map((row) => row.innerText.replaceAll('\\t', ' ')).join('|')";
+    let both = browser.text(cells);
+    assert!(
+        both.starts_with("Freed blocks 1,234,570 80|Half lived at most 500 ns 500 ns|"),
+        "{both}"
+    );
+    assert!(
+        both.contains("|Longest 31 ms 31 ms|Under 1 ms 100.0 % 96.3 %|Never freed 40 5|"),
+        "{both}"
+    );
+    let bars = "return [...document.querySelectorAll('#lifetimes .bars > div')].map((row) => row.innerText.replaceAll('\\n', ' ')).join('|')";
+    browser.click("#side [data-value='1']");
+    let rust = browser.text(bars);
+    assert!(
+        rust.starts_with("100 ns – 1 µs 77|") && rust.ends_with("|never freed 5"),
+        "{rust}"
+    );
+    assert!(rust.contains("|10 ms – 100 ms 3|"), "{rust}");
     assert_calm(&browser);
 }
 
@@ -428,6 +469,17 @@ fn absurd_figures_are_shown_without_a_complaint() {
     for point in &mut process.timeline {
         (point.t_s, point.c_live_bytes, point.rss_bytes) = (f64::INFINITY, i64::MIN, u64::MAX);
     }
+    let absurd = Lives {
+        buckets: vec![(u64::MAX, u64::MAX), (0, 1)],
+        samples: u64::MAX,
+        longest_ns: u64::MAX,
+        short_blocks: u64::MAX,
+        live_blocks: u64::MAX,
+    };
+    process.lifetimes = Some(Lifetimes {
+        step_ns: u64::MAX,
+        sides: [absurd.clone(), absurd],
+    });
     for event in &mut process.pressure.events {
         (event.t_s, event.took_s, event.freed_bytes) = (f64::MAX, f64::NAN, u64::MAX);
     }

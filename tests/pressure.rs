@@ -91,6 +91,10 @@ fn what_goes_past_a_hard_limit_is_refused_and_counted() {
     case("pressure_refusals.c")
         .env("HEAPLEDGER_REFUSE_PAST", &limit)
         .check();
+    // A sampled block that could not grow stays a sample.
+    case("pressure_refusals.c")
+        .env("HEAPLEDGER_REFUSE_PAST", &limit)
+        .check_with(&["--sample-bytes", "1"]);
     // The same in a report: nine of the parent's, one of its child's.
     let directory = workspace("pressure_refusals_told");
     let program = program("pressure_refusals.c")

@@ -45,10 +45,7 @@ pub fn merge<'a>(all: impl Iterator<Item = &'a Sizes>) -> Sizes {
     let mut buckets = BTreeMap::<u64, u64>::new();
     let mut max = 0;
     for sizes in all {
-        for &(size, count) in &sizes.buckets {
-            let sum = buckets.entry(size).or_default();
-            *sum = sum.saturating_add(count);
-        }
+        add_buckets(&mut buckets, &sizes.buckets);
         max = max.max(sizes.max);
     }
     Sizes {
@@ -57,12 +54,20 @@ pub fn merge<'a>(all: impl Iterator<Item = &'a Sizes>) -> Sizes {
     }
 }
 
+pub(super) fn add_buckets(sum: &mut BTreeMap<u64, u64>, buckets: &[(u64, u64)]) {
+    for &(end, count) in buckets {
+        let sum = sum.entry(end).or_default();
+        *sum = sum.saturating_add(count);
+    }
+}
+
 /// Three digits keep every bucket of the ledger apart.
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// The histogram rounds a bucket's end up, which has to stay a u64.
 const LARGEST_SIZE: u64 = u64::MAX >> 1;
 
-fn quantiles(buckets: &[(u64, u64)], max: u64) -> Option<SizeSummary> {
+/// Gives what a histogram of buckets says of values: sizes, or times.
+pub(super) fn quantiles(buckets: &[(u64, u64)], max: u64) -> Option<SizeSummary> {
     let largest = buckets
         .iter()
         .map(|bucket| bucket.0)

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 #[cfg(feature = "profile")]
 use super::cleanups::{NotedCleanup, read_cleanups};
 use super::layout::{self, Header, Module, Owner, Record, Slot, Text};
+#[cfg(feature = "profile")]
+use super::lifetimes::{EndedLives, read_lifetimes};
 use super::pages::{Pages, page_reference, read, read_array};
 #[cfg(feature = "profile")]
 use super::samples::Samples;
@@ -34,6 +36,9 @@ pub(crate) struct Books {
     /// Sampled stacks, where its mode is to sample.
     #[cfg(feature = "profile")]
     pub samples: Option<Samples>,
+    /// How long sampled blocks lived.
+    #[cfg(feature = "profile")]
+    pub lifetimes: Option<EndedLives>,
 }
 
 /// One owner and what it holds over all slots.
@@ -185,6 +190,7 @@ impl Books {
     pub(crate) fn read(pages: &dyn Pages) -> Result<Books> {
         let mut books = Books::read_counts(pages)?;
         books.samples = Samples::read(pages, &books.header, books.modules.len());
+        books.lifetimes = read_lifetimes(pages, &books.header);
         Ok(books)
     }
 
@@ -227,6 +233,8 @@ impl Books {
             cleanups: read_cleanups(pages, 0),
             #[cfg(feature = "profile")]
             samples: None,
+            #[cfg(feature = "profile")]
+            lifetimes: None,
             header,
         };
         books.owners = read_owners(pages, &header, books.modules.len(), &books.scopes);

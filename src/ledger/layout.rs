@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 4;
+    LAYOUT: u32 = 5;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -87,6 +87,8 @@ constants! {
     LINEAR_EXTRA: usize = 16;
     SIZE_BITS: u32 = 5;
     SIZE_BUCKETS: usize = 608;
+    LIFETIME_BITS: u32 = 5;
+    LIFETIME_BUCKETS: usize = 720;
 }
 
 /// A type of the layout: plain integers in C order, any bit pattern valid.
@@ -130,8 +132,18 @@ mirror! {
     /// A stack as a thread had it, and its samples.
     Sampled = hl_sampled {
         hash: u64, frames: Text, tag: u32, thread: u32, how: u32, ready: u32, allocated: Weights,
-        freed: Weights, reserved: [u64; 2],
+        freed: Weights, short_blocks: u64, lived_ns: u64,
     }
+}
+
+mirror! {
+    /// Lives of one side that have ended.
+    Lives = hl_lives { samples: u64, longest_ns: u64, buckets: [u64; LIFETIME_BUCKETS], }
+}
+
+mirror! {
+    /// How long sampled blocks lived.
+    Lifetimes = hl_lifetimes { step_ns: u64, sides: [Lives; 2], reserved: [u64; 91], }
 }
 
 mirror! {
@@ -242,7 +254,7 @@ mirror! {
         peak_capturer: u32, captured_live: [i64; 2], captured_mono_ns: [u64; 2],
         owners_overflowed: u64, slots_overflowed: u64, scopes_overflowed: u64, pages_refused: u64,
         children_untracked: u64, samples_dropped: u64, stacks_overflowed: u64, reserved_losses: [u64; 7],
-        pressure: Pressure, samples: u32, reserved_page: u32, reserved: [u64; 1],
+        pressure: Pressure, samples: u32, lifetimes: u32, reserved: [u64; 1],
         module_pages: [u32; MODULE_PAGES], scope_pages: [u32; SCOPE_PAGES],
         owner_pages: [u32; OWNER_PAGES],
     }

@@ -12,6 +12,8 @@ pub(crate) mod books;
 #[cfg(feature = "profile")]
 pub(crate) mod cleanups;
 pub(crate) mod layout;
+#[cfg(feature = "profile")]
+pub(crate) mod lifetimes;
 pub(crate) mod pages;
 #[cfg(all(feature = "cli", heapledger_core))]
 pub(crate) mod pressure_words;

@@ -43,6 +43,35 @@ pub(crate) struct SampledStack {
     pub frames: Vec<Frame>,
     pub allocated: Estimate,
     pub live: Estimate,
+    pub lived: Lived,
+}
+
+/// How long blocks lived that were freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Lived {
+    /// Blocks that were freed within a millisecond.
+    pub short_blocks: f64,
+    /// Of all blocks, in sum.
+    pub ns: f64,
+}
+
+impl Lived {
+    fn of(short_blocks: u64, ns: u64) -> Lived {
+        Lived {
+            short_blocks: short_blocks as f64 / layout::WEIGHT_BLOCK as f64,
+            // A double's bits, or anything.
+            ns: Some(f64::from_bits(ns))
+                .filter(|ns| ns.is_finite() && *ns >= 0.0)
+                .unwrap_or(0.0),
+        }
+    }
+}
+
+impl AddAssign for Lived {
+    fn add_assign(&mut self, other: Lived) {
+        self.short_blocks += other.short_blocks;
+        self.ns += other.ns;
+    }
 }
 
 /// How far a stack goes.
@@ -196,6 +225,7 @@ impl SampledStack {
             frames: read_frames(pages, row.frames, modules).unwrap_or_default(),
             allocated: Estimate::of(row.allocated, mean_bytes),
             live: Estimate::of(difference(row.allocated, row.freed), mean_bytes),
+            lived: Lived::of(row.short_blocks, row.lived_ns),
         })
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod demangle;
 pub(crate) mod file;
 #[cfg(feature = "cli")]
 mod frame;
+mod lives;
 #[cfg(feature = "cli")]
 mod load;
 pub mod model;

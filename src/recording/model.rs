@@ -6,6 +6,7 @@
 
 use std::ops::AddAssign;
 
+pub use super::lives::{Lifetimes, Lives};
 use crate::counts::{Counts, Side};
 pub use crate::pressure::{Level, Trigger};
 
@@ -180,6 +181,8 @@ pub struct Process {
     pub threads: Vec<Thread>,
     /// Requests by size, by side (index 0 = c, 1 = rust).
     pub sizes: [Sizes; 2],
+    /// How long blocks lived; mode sample alone knows.
+    pub lifetimes: Option<Lifetimes>,
     /// The highest live bytes.
     pub peak: Peak,
     /// Live bytes over time.
@@ -244,6 +247,10 @@ pub struct StackFigures {
     pub temporary: (u64, u64),
     /// Allocations that the figures are made from.
     pub samples: u64,
+    /// Blocks that were freed within a millisecond; mode sample alone knows.
+    pub short_blocks: u64,
+    /// How long all blocks lived that were freed, in sum, in nanoseconds; mode sample alone knows.
+    pub lived_ns: u128,
     /// How far the figures may be off; all 0 where they are exact.
     pub errors: StackErrors,
 }
@@ -277,6 +284,8 @@ impl StackFigures {
     }
 }
 
+impl StackFigures {}
+
 impl AddAssign for StackErrors {
     /// Samples are taken independently of each other: squares add up.
     fn add_assign(&mut self, other: StackErrors) {
@@ -308,9 +317,11 @@ impl AddAssign for StackFigures {
             (&mut self.temporary.0, other.temporary.0),
             (&mut self.temporary.1, other.temporary.1),
             (&mut self.samples, other.samples),
+            (&mut self.short_blocks, other.short_blocks),
         ] {
             *sum = sum.saturating_add(value);
         }
+        self.lived_ns = self.lived_ns.saturating_add(other.lived_ns);
         self.errors += other.errors;
     }
 }

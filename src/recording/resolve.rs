@@ -98,6 +98,7 @@ impl Tables {
             owners,
             mode: sampled::mode(books),
             stacks: sampled::stacks(self, books),
+            lifetimes: sampled::lifetimes(books),
             scopes: books.scopes.clone(),
             threads: books
                 .threads

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::model::{Mode, Stack, StackErrors, StackFigures};
+use super::model::{Lifetimes, Lives, Mode, Stack, StackErrors, StackFigures};
 use super::resolve::{Tables, scope_of};
 use crate::counts::Side;
 use crate::ledger::books::{Books, ThreadBooks, ThreadKind};
-use crate::ledger::samples::{Estimate, Extent, Frame, SampledStack, Samples};
+use crate::ledger::lifetimes::EndedLives;
+use crate::ledger::samples::{Estimate, Extent, Frame, Lived, SampledStack, Samples};
 
 /// More addresses than the stacks of any program have; a ledger may be an enemy's.
 const MOST_CALLS: usize = 1 << 20;
@@ -38,7 +39,7 @@ pub(super) fn stacks(tables: &mut Tables, books: &Books) -> Vec<Stack> {
     let threads = Threads::new(books);
     let mut calls = Calls::default();
     let mut order: HashMap<Key, usize> = HashMap::new();
-    let mut sums: Vec<(Estimate, Estimate)> = Vec::new();
+    let mut sums: Vec<(Estimate, Estimate, Lived)> = Vec::new();
     for stack in &samples.stacks {
         let key = Key {
             frames: calls.path(tables, books, stack),
@@ -47,7 +48,7 @@ pub(super) fn stacks(tables: &mut Tables, books: &Books) -> Vec<Stack> {
             scope: scope_of(books, stack.scope),
             thread: threads.index(stack.thread),
         };
-        let added = (stack.live, stack.allocated);
+        let added = (stack.live, stack.allocated, stack.lived);
         match order.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(sums.len());
@@ -57,6 +58,7 @@ pub(super) fn stacks(tables: &mut Tables, books: &Books) -> Vec<Stack> {
                 let sum = &mut sums[*entry.get()];
                 sum.0 += added.0;
                 sum.1 += added.1;
+                sum.2 += added.2;
             }
         }
     }
@@ -67,7 +69,7 @@ pub(super) fn stacks(tables: &mut Tables, books: &Books) -> Vec<Stack> {
         .collect()
 }
 
-fn stack(key: Key, (live, allocated): (Estimate, Estimate)) -> Stack {
+fn stack(key: Key, (live, allocated, lived): (Estimate, Estimate, Lived)) -> Stack {
     Stack {
         frames: key.frames,
         is_truncated: key.is_truncated,
@@ -80,6 +82,8 @@ fn stack(key: Key, (live, allocated): (Estimate, Estimate)) -> Stack {
             allocated_bytes: allocated.bytes.round() as u64,
             allocated_blocks: allocated.blocks.round() as u64,
             samples: allocated.samples,
+            short_blocks: lived.short_blocks.round() as u64,
+            lived_ns: lived.ns.round() as u128,
             errors: StackErrors {
                 live_bytes: live.bytes_error().round() as u64,
                 live_blocks: live.blocks_error().round() as u64,
@@ -89,6 +93,32 @@ fn stack(key: Key, (live, allocated): (Estimate, Estimate)) -> Stack {
             ..StackFigures::default()
         },
     }
+}
+
+/// Gives how long blocks lived, by the side that booked them.
+pub(super) fn lifetimes(books: &Books) -> Option<Lifetimes> {
+    let ended: &EndedLives = books.lifetimes.as_ref()?;
+    let stacks = &books.samples.as_ref()?.stacks;
+    let sides = Side::ALL.map(|side| {
+        let ended = &ended.sides[side.index()];
+        let of_side = || stacks.iter().filter(|stack| stack.side == side);
+        let short_blocks: f64 = of_side().map(|stack| stack.lived.short_blocks).sum();
+        let live: Estimate = of_side().map(|stack| stack.live).sum();
+        let buckets = ended.buckets.iter();
+        Lives {
+            buckets: buckets
+                .map(|&(longest_ns, blocks)| (longest_ns, blocks.round() as u64))
+                .collect(),
+            samples: ended.samples,
+            longest_ns: ended.longest_ns,
+            short_blocks: short_blocks.round() as u64,
+            live_blocks: live.blocks.round() as u64,
+        }
+    });
+    Some(Lifetimes {
+        step_ns: ended.step_ns,
+        sides,
+    })
 }
 
 /// The calls that were seen, each of which is looked up once.

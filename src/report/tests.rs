@@ -21,6 +21,8 @@ fn figures() -> impl Strategy<Value = StackFigures> {
         at_peak: (signed[2], signed[3]),
         temporary: (unsigned[2], unsigned[3]),
         samples: unsigned[4],
+        short_blocks: unsigned[1],
+        lived_ns: u128::from(unsigned[0]) * u128::from(unsigned[2]),
         errors: StackErrors {
             live_bytes: unsigned[0],
             live_blocks: unsigned[1],

@@ -57,6 +57,18 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// As [`duration`], for what may be far shorter: `250 ns`, `3.2 µs`, `15 µs`.
+pub(crate) fn short_duration(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        _ if seconds < 0.9995e-6 => (seconds * 1e9, "ns"),
+        _ if seconds < 0.9995e-3 => (seconds * 1e6, "µs"),
+        _ if seconds < 9.95e-3 => (seconds * 1e3, "ms"),
+        _ => return duration(seconds),
+    };
+    let decimals = usize::from(unit != "ns" && value < 9.95);
+    format!("{value:.decimals$} {unit}")
+}
+
 /// Makes text from a recording safe to print: control characters would drive the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
@@ -110,6 +122,23 @@ mod tests {
         assert_eq!(signed_count(-1_234), "-1,234");
         assert_eq!(counted(1, "process", "processes"), "1 process");
         assert_eq!(counted(0, "process", "processes"), "0 processes");
+    }
+
+    #[test]
+    fn times_below_a_second_have_a_unit_of_their_own() {
+        let expected = [
+            (0.0, "0 ns"),
+            (250e-9, "250 ns"),
+            (999.7e-9, "1.0 µs"),
+            (3.21e-6, "3.2 µs"),
+            (15e-6, "15 µs"),
+            (2.04e-3, "2.0 ms"),
+            (0.34, "340 ms"),
+            (2.5, "2.50 s"),
+        ];
+        for (seconds, text) in expected {
+            assert_eq!(short_duration(seconds), text);
+        }
     }
 
     #[test]

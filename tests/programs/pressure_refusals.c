@@ -6,6 +6,7 @@
  * expect: outcome=exit:0 processes=2 losses.foreign_frees=0
  * expect: in=parent site=take_large allocated_blocks=32 requested_bytes=32*1048576 freed_blocks=2 live_blocks=30
  * expect: in=parent site=take_small allocated_blocks=1000 live_blocks=1000
+ * expect: in=parent site=growing allocated_blocks=2 live_blocks=0
  */
 #include "pressure.h"
 
@@ -59,7 +60,7 @@ static void all_of_the_family(void)
 }
 
 /* A block that may not grow stays what it is. */
-static void growing(void)
+SITE void growing(void)
 {
     char *block = opaque(malloc(any(100)));
     memset(block, 7, 100);

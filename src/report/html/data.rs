@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
-use super::facts::{self, PressureData, SizesData, ThreadData, TimelineData, TotalsData};
+use super::facts::{
+    self, LifetimesData, PressureData, SizesData, ThreadData, TimelineData, TotalsData,
+};
 use super::names::{Frames, Functions, Nodes, Paths, Texts};
 use super::rows::{self, Places, SiteRows, StackRows};
 use crate::analysis::stacks::Stacks;
-use crate::analysis::{By, Measure, ProcessReport, Report, Span, Tree, requests, seconds};
+use crate::analysis::{By, Measure, ProcessReport, Report, Span, Tree, lives, requests, seconds};
 use crate::counts::Side;
 use crate::recording::model::Process;
 use crate::report::phrases;
@@ -137,6 +139,8 @@ impl Suppressed {
 struct TreeData {
     totals: TotalsData,
     sizes: [Option<SizesData>; 2],
+    /// Null where nothing was sampled.
+    lifetimes: Option<LifetimesData>,
     /// Null where one process alone was tracked, whose own it would repeat.
     timeline: Option<TimelineData>,
     losses: Vec<String>,
@@ -154,6 +158,12 @@ impl TreeData {
         Some(TreeData {
             totals: TotalsData::new(&tree.books),
             sizes,
+            lifetimes: lives(
+                tracked
+                    .iter()
+                    .filter_map(|process| process.lifetimes.as_ref()),
+            )
+            .map(|lifetimes| LifetimesData::new(&lifetimes)),
             timeline: (tracked.len() > 1)
                 .then(|| TimelineData::of_moments(&tracked, POINTS_OF_ALL)),
             losses: phrases::losses(&tree.losses),
@@ -177,6 +187,7 @@ struct ProcessData {
     untracked_reason: Option<String>,
     totals: Option<TotalsData>,
     sizes: [Option<SizesData>; 2],
+    lifetimes: Option<LifetimesData>,
     /// Seconds from the start of the process.
     peak_at_s: f64,
     /// What the shares of the peak add up to: within an eighth of it.
@@ -228,6 +239,7 @@ impl ProcessData {
             untracked_reason: report.untracked_reason().map(printable),
             totals: books.map(TotalsData::new),
             sizes,
+            lifetimes: process.lifetimes.as_ref().map(LifetimesData::new),
             peak_at_s: report.peak.at_s,
             captured_live_bytes: report.peak.captured_live_bytes,
             timeline: match columns {

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::pack::Column;
-use crate::analysis::{Books, ProcessReport, SideTotals, SizeSummary, Span, moments, seconds};
+use crate::analysis::{
+    Books, LifetimeSummary, ProcessReport, SideTotals, SizeSummary, Span, moments, seconds,
+};
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Pressure, PressureEvent, Process, ReclaimerCall, Sizes};
+use crate::recording::model::{
+    Lifetimes, Lives, Pressure, PressureEvent, Process, ReclaimerCall, Sizes,
+};
 use crate::report::phrases;
 use crate::report::units::printable;
 
@@ -95,6 +99,63 @@ impl SizesData {
             p90: summary.p90,
             p99: summary.p99,
             max: summary.max,
+            bars: bars.into_iter().collect(),
+        }
+    }
+}
+
+/// How long blocks lived, by side.
+#[derive(Serialize)]
+pub(super) struct LifetimesData {
+    step_s: f64,
+    /// Null for a side of which nothing was sampled.
+    sides: [Option<SideLives>; 2],
+}
+
+#[derive(Serialize)]
+struct SideLives {
+    samples: u64,
+    count: u64,
+    p50_s: f64,
+    p90_s: f64,
+    p99_s: f64,
+    max_s: f64,
+    under_1ms: Option<u64>,
+    never_freed: u64,
+    /// Powers of ten: lives below 10^n nanoseconds and not below a tenth, as (n, blocks);
+    /// off by a sixteenth, as the ledger's buckets are.
+    bars: Vec<(u32, u64)>,
+}
+
+impl LifetimesData {
+    pub(super) fn new(lifetimes: &Lifetimes) -> LifetimesData {
+        LifetimesData {
+            step_s: lifetimes.step_ns as f64 / 1e9,
+            sides: Side::ALL.map(|side| {
+                let summary = LifetimeSummary::new(lifetimes, side)?;
+                Some(SideLives::new(summary, &lifetimes.sides[side.index()]))
+            }),
+        }
+    }
+}
+
+impl SideLives {
+    fn new(summary: LifetimeSummary, lives: &Lives) -> SideLives {
+        let mut bars = BTreeMap::<u32, u64>::new();
+        for &(longest_ns, blocks) in &lives.buckets {
+            let digits = longest_ns.checked_ilog10().map_or(0, |power| power + 1);
+            let bar = bars.entry(digits).or_default();
+            *bar = bar.saturating_add(blocks);
+        }
+        SideLives {
+            samples: summary.samples,
+            count: summary.count,
+            p50_s: summary.p50_s,
+            p90_s: summary.p90_s,
+            p99_s: summary.p99_s,
+            max_s: summary.max_s,
+            under_1ms: summary.under_1ms,
+            never_freed: summary.never_freed,
             bars: bars.into_iter().collect(),
         }
     }

@@ -33,7 +33,7 @@ const STYLES: [&str; 3] = [
 ];
 
 /// In the order in which they need each other.
-const SCRIPTS: [&str; 13] = [
+const SCRIPTS: [&str; 14] = [
     include_str!("units.js"),
     include_str!("dom.js"),
     include_str!("theme.js"),
@@ -45,6 +45,7 @@ const SCRIPTS: [&str; 13] = [
     include_str!("table.js"),
     include_str!("holders.js"),
     include_str!("sizes.js"),
+    include_str!("lifetimes.js"),
     include_str!("overview.js"),
     include_str!("page.js"),
 ];

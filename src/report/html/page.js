@@ -40,6 +40,7 @@ function keysHelp() {
     ["Holders", holdersSection()],
     ["Live at the end", leaksSection()],
     ["Sizes", sizesSection()],
+    ["Lifetimes", lifetimesSection()],
     ["Clean-ups", cleanupsSection()],
     ["Processes", processesSection()],
     ["Losses", gapsSection()],

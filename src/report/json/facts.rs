@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::analysis::{Books, Report, SizeSummary, seconds, signal_name};
+use crate::analysis::{Books, LifetimeSummary, Report, SizeSummary, seconds, signal_name};
 use crate::counts::Side;
-use crate::recording::model::{Losses, Outcome, TimelinePoint};
+use crate::recording::model::{Lifetimes, Losses, Outcome, TimelinePoint};
 
 /// What part of the recording the rows are; totals are those of all of it.
 #[derive(Serialize)]
@@ -103,6 +103,52 @@ impl SizeJson {
             p90: sizes.map(|sizes| sizes.p90),
             p99: sizes.map(|sizes| sizes.p99),
             max: sizes.map(|sizes| sizes.max),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct LifetimesJson {
+    /// The clock's; what is shorter is not told apart.
+    step_s: f64,
+    c: Option<LifetimeJson>,
+    rust: Option<LifetimeJson>,
+}
+
+impl LifetimesJson {
+    pub(super) fn new(lifetimes: &Lifetimes) -> LifetimesJson {
+        let of = |side: Side| LifetimeSummary::new(lifetimes, side).map(LifetimeJson::new);
+        LifetimesJson {
+            step_s: lifetimes.step_ns as f64 / 1e9,
+            c: of(Side::C),
+            rust: of(Side::Rust),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LifetimeJson {
+    samples: u64,
+    count: u64,
+    p50_s: f64,
+    p90_s: f64,
+    p99_s: f64,
+    max_s: f64,
+    under_1ms: Option<u64>,
+    never_freed: u64,
+}
+
+impl LifetimeJson {
+    fn new(summary: LifetimeSummary) -> LifetimeJson {
+        LifetimeJson {
+            samples: summary.samples,
+            count: summary.count,
+            p50_s: summary.p50_s,
+            p90_s: summary.p90_s,
+            p99_s: summary.p99_s,
+            max_s: summary.max_s,
+            under_1ms: summary.under_1ms,
+            never_freed: summary.never_freed,
         }
     }
 }

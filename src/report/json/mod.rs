@@ -14,7 +14,7 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
-use self::facts::{FilterJson, LossesJson, OutcomeJson, PointJson, SizesJson};
+use self::facts::{FilterJson, LifetimesJson, LossesJson, OutcomeJson, PointJson, SizesJson};
 use self::object::{Object, append};
 use self::pressure::PressureJson;
 use self::rows::{LibraryJson, ScopeJson, ThreadJson, TotalsJson};
@@ -235,6 +235,7 @@ struct ProcessTail<'a> {
     forked: bool,
     stacks_exact: bool,
     sample_bytes: Option<u64>,
+    lifetimes: Option<LifetimesJson>,
 }
 
 impl<'a> ProcessTail<'a> {
@@ -252,6 +253,7 @@ impl<'a> ProcessTail<'a> {
                 Mode::Sample { sample_bytes } => Some(sample_bytes),
                 Mode::Count | Mode::Full => None,
             },
+            lifetimes: process.lifetimes.as_ref().map(LifetimesJson::new),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::object::append;
 use super::sites::append_figure;
 use crate::analysis::stacks::{Frame, LocationId, ProcessStacks, StackRow, Stacks};
 use crate::counts::Side;
-use crate::recording::model::{Mode, Process};
+use crate::recording::model::{Mode, Process, StackFigures};
 
 /// Every location, scope and what else rows name, as JSON.
 pub(super) struct StackNames {
@@ -95,6 +95,7 @@ impl StackNames {
                 b",\"allocated_blocks_error\":",
                 errors.allocated_blocks,
             );
+            append_lifetimes(out, process, figures);
         } else {
             append_figure(out, b",\"at_peak_bytes\":", figures.at_peak.0);
             append_figure(out, b",\"at_peak_blocks\":", figures.at_peak.1);
@@ -105,6 +106,19 @@ impl StackNames {
         }
         out.push(b'}');
     }
+}
+
+/// Appends what is known of how long blocks lived that were freed.
+fn append_lifetimes(out: &mut Vec<u8>, process: &Process, figures: &StackFigures) {
+    let Some(lifetimes) = &process.lifetimes else {
+        return;
+    };
+    append_figure(out, b",\"freed_blocks\":", figures.freed_blocks());
+    if lifetimes.tells_short() {
+        append_figure(out, b",\"freed_under_1ms_blocks\":", figures.short_blocks);
+    }
+    out.extend_from_slice(b",\"mean_lifetime_s\":");
+    append(out, &figures.mean_lifetime_s());
 }
 
 /// Appends a location's frames, the innermost first, as stacks have them.

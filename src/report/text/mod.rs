@@ -45,6 +45,7 @@ pub fn write(report: &Report, by: Option<By>, style: Style, out: &mut dyn Write)
             page.scopes(TOP),
             page.threads(TOP),
             page.sizes(),
+            page.lifetimes(),
             page.peak(TOP),
             page.processes(TOP),
             page.ending(),

@@ -1,13 +1,14 @@
 //! What was run, the totals, the picture over time, and sizes.
 
 use super::Page;
-use crate::analysis::{Reading, SideTotals, SizeSummary, Span, readings};
+use crate::analysis::{LifetimeSummary, Reading, SideTotals, SizeSummary, Span, lives, readings};
+use crate::counts::Side;
 use crate::report::chart;
 use crate::report::phrases;
 use crate::report::style::Ink;
 use crate::report::table::{Column, Table};
 use crate::report::units::{
-    count, counted, duration, printable, signed_count, size, unsigned_size,
+    count, counted, duration, printable, short_duration, signed_count, size, unsigned_size,
 };
 
 /// What stands where a figure is not known.
@@ -168,6 +169,54 @@ impl Page<'_> {
             self.title("Sizes asked for") + &table.render(self.style)
         }
     }
+}
+
+impl Page<'_> {
+    /// Says how long blocks lived, where some were sampled.
+    pub(super) fn lifetimes(&self) -> String {
+        let processes = self.report.tracked().map(|process| process.process);
+        let Some(all) = lives(processes.filter_map(|process| process.lifetimes.as_ref())) else {
+            return String::new();
+        };
+        let mut table = side_table(&[
+            "freed",
+            "p50",
+            "p90",
+            "p99",
+            "longest",
+            "under 1 ms",
+            "never freed",
+        ]);
+        let mut is_empty = true;
+        for side in Side::ALL {
+            if let Some(summary) = LifetimeSummary::new(&all, side) {
+                table.add(lifetimes_row(side, &summary));
+                is_empty = false;
+            }
+        }
+        if is_empty {
+            return String::new();
+        }
+        self.title("How long blocks lived, estimated from samples") + &table.render(self.style)
+    }
+}
+
+fn lifetimes_row(side: Side, summary: &LifetimeSummary) -> Vec<String> {
+    let times = [summary.p50_s, summary.p90_s, summary.p99_s, summary.max_s];
+    let times = times.map(|seconds| match summary.count {
+        0 => UNKNOWN.to_owned(),
+        _ => short_duration(seconds),
+    });
+    let share = match summary.under_1ms {
+        Some(_) if summary.count == 0 => UNKNOWN.to_owned(),
+        Some(short) => format!("{:.1} %", short as f64 * 100.0 / summary.count as f64),
+        None => "not known".to_owned(),
+    };
+    [side.name().to_owned(), count(summary.count)]
+        .into_iter()
+        .chain(times)
+        .chain([share, count(summary.never_freed)])
+        .collect()
 }
 
 fn highest(readings: &[Reading], value: fn(&Reading) -> u64) -> u64 {
