@@ -95,8 +95,8 @@ macro_rules! sample_stacks {
 /// thread, on several at once, and not from a signal handler: it locks nothing of the
 /// allocator's, and allocates. What it reads of the ledger it holds unbooked; the
 /// profile itself is booked like anything of the program's, after it was read, so
-/// that no profile contains itself. What C sees of it takes the time of reading all
-/// owners, and in mode `sample` all stacks: below a millisecond to some ten.
+/// that no profile contains itself. It takes the time of copying all owners, and in
+/// mode `sample` all stacks.
 ///
 /// # Errors
 /// [`Error::NoLedger`](crate::Error::NoLedger) where
@@ -151,9 +151,9 @@ impl Profile {
     /// Looks up names, files and lines of all calls, with the functions that were
     /// inlined there.
     ///
-    /// Slow: reads the debug information of each library that has calls, tens of
-    /// milliseconds for a program of some size, and keeps that of a few in memory,
-    /// unbooked. Calls in a library that has been unloaded, and those without
+    /// Slow: reads the debug information of each library that has calls, the first time
+    /// a fraction of a second for a program of some size (seconds where it is built
+    /// without optimisation), and keeps that of a few in memory, unbooked. Calls in a library that has been unloaded, and those without
     /// symbols, keep their address. Other threads that look up symbols, as for a
     /// backtrace of a panic, wait meanwhile; those that allocate do not.
     #[must_use]
