@@ -221,10 +221,15 @@ impl<'a, W: Write> Profile<'a, W> {
         let name = &self.stacks.functions[function].name;
         let mut message = Message::default();
         message.number(1, identifier(function as u32));
+        let is_cpp = name.ends_with(')') || name.ends_with(" const");
         let name = self.strings.of(name);
-        // Without the linker's name beside it: where both are the same, pprof demangles
-        // once more and takes what stands in angle brackets for C++'s parameters.
         message.number(2, name);
+        // Where the linker's name is the same, pprof demangles once more and leaves out
+        // parameters and what stands in angle brackets: C++ is shorter for it, and all
+        // `<T as Trait>::alloc` of Rust's would be one `::alloc`.
+        if is_cpp {
+            message.number(3, name);
+        }
         if let Some(file) = file {
             message.number(4, self.strings.of(file));
         }
