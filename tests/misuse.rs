@@ -10,10 +10,13 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use heapledger::recording::Recording;
+use heapledger::report::json;
 use serde_json::Value;
 
 use common::report::{Report, rows};
@@ -455,6 +458,46 @@ fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {
     assert_eq!(output.code(), 134, "{output:?}");
     let report = Report::read(&ledgers).unwrap();
     assert_end(the_misuse(&report), "freed", "free_again");
+}
+
+#[test]
+fn a_hostile_ledger_of_mode_full_is_survived() {
+    const STEP: usize = 3067;
+    let directory = workspace("misuse_hostile");
+    let program = misuse_program(&directory);
+    let ledgers = directory.join("ledgers");
+    fs::create_dir(&ledgers).unwrap();
+    let output = run(Command::new(&program)
+        .arg("cycle")
+        .env("LD_PRELOAD", preload_library())
+        .env(UNSEEING.0, UNSEEING.1)
+        .env("HEAPLEDGER_DIR", &ledgers)
+        .env("HEAPLEDGER_MODE", "full"));
+    assert_eq!(output.code(), 0, "{output:?}");
+    let ledger = fs::read_dir(&ledgers).unwrap().next().unwrap().unwrap();
+    let mut bytes = vec![0; 384 << 10];
+    let file = fs::File::open(ledger.path()).unwrap();
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let damaged = directory.join("damaged.ledger");
+    let file = fs::File::create(&damaged).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    // An empty page has nothing to damage.
+    let is_used = |at: &usize| bytes[at & !4095..][..4096].iter().any(|&byte| byte != 0);
+    let mut read = 0;
+    for at in (24..bytes.len() - 8).step_by(STEP).filter(is_used) {
+        for value in [u64::MAX, 7] {
+            file.write_all_at(&value.to_ne_bytes(), at as u64).unwrap();
+            if let Ok(recording) = Recording::open_any(&damaged) {
+                let report = heapledger::analysis::Report::new(&recording);
+                let mut text = Vec::new();
+                json::write(&report, &mut text).unwrap();
+                Report::parse(&String::from_utf8(text).unwrap()).unwrap();
+                read += 1;
+            }
+        }
+        file.write_all_at(&bytes[at..at + 8], at as u64).unwrap();
+    }
+    assert!(read > 20, "only {read} were read at all");
 }
 
 #[test]

@@ -54,10 +54,9 @@ const STARTING_NAMES: [&str; 8] = [
 impl Call<'_> {
     /// Tells whether this is how a standard library gets memory, and not who asked for it.
     pub fn is_plumbing(&self) -> bool {
-        let has = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
-        let begins = |part: &&str| self.name.starts_with(*part);
-        PLUMBING_FILES.iter().any(|part| has(&part))
-            || PLUMBING_NAMES.iter().any(|part| begins(&part))
+        let is_built_in = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
+        let is_between = |part: &&str| self.name.starts_with(*part);
+        PLUMBING_FILES.iter().any(is_built_in) || PLUMBING_NAMES.iter().any(is_between)
     }
 }
 
