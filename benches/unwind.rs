@@ -65,8 +65,10 @@ fn build() -> PathBuf {
         .arg(&output)
         .arg("benches/programs/unwind.c")
         .args(
-            ["", "_cfi", "_full", "_memo", "_modules", "_stack", "_tables"]
-                .map(|part| format!("interpose/unwind{part}.c")),
+            [
+                "", "_cfi", "_full", "_memo", "_modules", "_stack", "_tables",
+            ]
+            .map(|part| format!("interpose/unwind{part}.c")),
         )
         .arg("-ldl")
         .current_dir(package)
