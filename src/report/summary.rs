@@ -388,7 +388,7 @@ mod tests {
         let recording = fixture::recording();
         let mut tally = Tally::default();
         let root = &recording.processes[0];
-        tally.add(root, root.pid);
+        tally.add(&mut root.clone(), root.pid);
         let run = RunFigures {
             tally: &tally,
             modules: &recording.modules,
@@ -426,7 +426,7 @@ heapledger report 'a b.hlr' (1.5 KiB)
         let mut root = recording.processes[0].clone();
         root.pressure = fixture::cleanups();
         let mut tally = Tally::default();
-        tally.add(&root, root.pid);
+        tally.add(&mut root.clone(), root.pid);
         let run = RunFigures {
             tally: &tally,
             modules: &recording.modules,
@@ -456,7 +456,7 @@ heapledger report 'a b.hlr' (1.5 KiB)
         let recording = fixture::with_misuse();
         let root = &recording.processes[0];
         let mut tally = Tally::default();
-        tally.add(root, root.pid);
+        tally.add(&mut root.clone(), root.pid);
         let run = RunFigures {
             tally: &tally,
             modules: &recording.modules,
