@@ -71,7 +71,7 @@ fn stacks(criterion: &mut Criterion) {
         with(|stacks, out| flamegraph::write(stacks, Measure::Live, out))
     });
     group.bench_books("folded", || {
-        with(|stacks, out| folded::write(stacks, Measure::Live, out))
+        with(|stacks, out| folded::write(stacks, Measure::Live, out).map(drop))
     });
     group.bench_books("json", || with(|stacks, out| json::write_with(stacks, out)));
     group.bench_books("difference", || {

@@ -10,10 +10,13 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use heapledger::recording::Recording;
+use heapledger::report::json;
 use serde_json::Value;
 
 use common::report::{Report, rows};
@@ -146,7 +149,9 @@ fn a_double_free_that_nobody_notices_is_shown_with_all_three_stacks() {
         let calls = end(misuse, name, "misuse.c");
         assert_eq!(calls.last().unwrap().0, "main", "{misuse:#}");
     }
-    assert_eq!(report.root()["losses"]["invariant_violations"], 0);
+    let losses = &report.root()["losses"];
+    assert_eq!(losses["invariant_violations"], 0);
+    assert_eq!(losses["foreign_frees"], 0, "the block was seen allocated");
 }
 
 #[test]
@@ -407,6 +412,37 @@ const C_FUNCTIONS: &str = "mod c {
 }";
 
 #[test]
+fn frees_of_another_allocator_s_blocks_are_told_apart_from_misuse() {
+    let directory = workspace("misuse_foreign");
+    let program = program("foreign_frees.c").build(&directory);
+    let recording = directory.join("foreign.hlr");
+    let output = run(heapledger()
+        .args(["run", "--mode", "full", "--abort-on-misuse", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(&program));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (0, "freed\n"),
+        "{output:?}"
+    );
+    assert!(!output.error.contains("misuse of"), "{}", output.error);
+    let report = Report::read(&recording).unwrap();
+    for misuse in misuses(&report) {
+        assert_eq!(
+            (&misuse["kind"], &misuse["certain"]),
+            (&"free_of_unseen".into(), &false.into())
+        );
+    }
+    let text = run(heapledger().arg("report").arg(&recording)).text;
+    assert!(
+        text.contains("\nFrees of blocks that nobody saw allocated\n"),
+        "{text}"
+    );
+    assert!(!text.contains("Misuse of the allocator"), "{text}");
+}
+
+#[test]
 fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {
     let directory = workspace("misuse_ledgers");
     let program = misuse_program(&directory);
@@ -422,6 +458,54 @@ fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {
     assert_eq!(output.code(), 134, "{output:?}");
     let report = Report::read(&ledgers).unwrap();
     assert_end(the_misuse(&report), "freed", "free_again");
+}
+
+#[test]
+fn a_hostile_ledger_of_mode_full_is_survived() {
+    const STEP: usize = 1531;
+    let directory = workspace("misuse_hostile");
+    let program = misuse_program(&directory);
+    let ledgers = directory.join("ledgers");
+    fs::create_dir(&ledgers).unwrap();
+    let output = run(Command::new(&program)
+        .arg("cycle")
+        .env("LD_PRELOAD", preload_library())
+        .env(UNSEEING.0, UNSEEING.1)
+        .env("HEAPLEDGER_DIR", &ledgers)
+        .env("HEAPLEDGER_MODE", "full"));
+    assert_eq!(output.code(), 0, "{output:?}");
+    let ledger = fs::read_dir(&ledgers).unwrap().next().unwrap().unwrap();
+    let mut bytes = vec![0; 384 << 10];
+    let file = fs::File::open(ledger.path()).unwrap();
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    // libc's names are not what this is about, and take most of the time.
+    let name = b"libc.so.6";
+    let places = bytes.windows(name.len()).enumerate();
+    let places: Vec<usize> = places
+        .filter(|(_, part)| part == name)
+        .map(|(at, _)| at)
+        .collect();
+    places.into_iter().for_each(|at| bytes[at] = b'L');
+    let damaged = directory.join("damaged.ledger");
+    let file = fs::File::create(&damaged).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    // An empty page has nothing to damage.
+    let is_used = |at: &usize| bytes[at & !4095..][..4096].iter().any(|&byte| byte != 0);
+    let mut read = 0;
+    for at in (24..bytes.len() - 8).step_by(STEP).filter(is_used) {
+        for value in [u64::MAX, 7] {
+            file.write_all_at(&value.to_ne_bytes(), at as u64).unwrap();
+            if let Ok(recording) = Recording::open_any(&damaged) {
+                let report = heapledger::analysis::Report::new(&recording);
+                let mut text = Vec::new();
+                json::write(&report, &mut text).unwrap();
+                Report::parse(&String::from_utf8(text).unwrap()).unwrap();
+                read += 1;
+            }
+        }
+        file.write_all_at(&bytes[at..at + 8], at as u64).unwrap();
+    }
+    assert!(read > 20, "only {read} were read at all");
 }
 
 #[test]

@@ -269,6 +269,70 @@ fn dark_is_what_the_system_prefers_until_the_reader_says_otherwise() {
 }
 
 #[test]
+fn misuse_opens_into_both_its_ends_by_keys_alone() {
+    const TEST: &str = "page_misuse";
+    if !has_browser(TEST) {
+        return;
+    }
+    let (browser, _) = open(TEST, &player::recording());
+    assert_eq!(
+        browser.text("return String(document.getElementById('misuse'))"),
+        "null"
+    );
+    for scheme in ["light", "dark"] {
+        let (page, _) = write(TEST, &player::with_misuse());
+        let browser = Browser::open(&page, scheme);
+        assert_eq!(
+            browser
+                .text("return document.querySelector('#sections [href=\"#misuse\"]').textContent"),
+            "Misuse"
+        );
+        let rows = "return [...document.querySelectorAll('#misuse-table td.name')].map((cell) => cell.querySelector('button').firstChild.textContent).join('|')";
+        assert_eq!(
+            browser.text(rows),
+            "double free of a block of 1.4 KiB at 0x7f3120004810|\
+             a block of 64 KiB at 0x7f3120009000, allocated by C and freed by Rust, 1,200 times"
+        );
+        browser.run("document.querySelector('#misuse-table .fold').focus()");
+        browser.press(&[key::ENTER]);
+        let ends = "return [...document.querySelectorAll('#misuse-table .end')].map((end) => end.innerText.split('\\n').map((line) => line.trim()).join(' / ')).join('|')";
+        let read = "av_read_frame / libavformat.so.59 · libavformat/demux.c:1453 / \
+                    player::demux::Demuxer::next_packet / player · src/demux.rs:77 / \
+                    main / player · src/main.rs:31";
+        assert_eq!(
+            browser.text(ends),
+            format!(
+                "freed again by decoder-1 (4712) / \
+                 avcodec_send_packet / libavcodec.so.59 · libavcodec/decode.c:710 / \
+                 player::worker::decode_loop / player · src/worker.rs:64|\
+                 freed first by player (4711) / {read}|allocated by player (4711) / {read}"
+            )
+        );
+        browser.press(&[key::ENTER]);
+        assert_eq!(
+            browser.text(ends),
+            "",
+            "it closes again, with the focus where it was"
+        );
+        browser.run("document.getElementById('misuse-search').focus()");
+        browser.type_text("framecache");
+        assert!(
+            browser.text(rows).starts_with("a block of 64 KiB"),
+            "{}",
+            browser.text(rows)
+        );
+        browser.click("#side [data-value=\"1\"]");
+        assert!(
+            browser.text(rows).starts_with("a block of 64 KiB"),
+            "sides hide no misuse"
+        );
+        browser.click("#flame-measure [data-value=temporary]");
+        browser.click("#flame-measure [data-value=peak]");
+        assert_calm(&browser);
+    }
+}
+
+#[test]
 fn the_timeline_is_read_with_keys_and_shows_clean_ups() {
     const TEST: &str = "page_timeline";
     if !has_browser(TEST) {

@@ -31,15 +31,57 @@ const PLUMBING_FILES: [&str; 5] = [
     "/include/c++/",
 ];
 /// What stands between a program in Rust and its allocator.
-const PLUMBING_NAMES: [&str; 4] = ["__rust", "__rdl_", "__rg_", "<heapledger::"];
+const PLUMBING_NAMES: [&str; 6] = [
+    "__rust",
+    "__rdl_",
+    "__rg_",
+    "<heapledger::alloc::",
+    "heapledger::alloc::",
+    "heapledger::core::",
+];
+/// What calls `main`, and the first function of a thread.
+const STARTING_NAMES: [&str; 8] = [
+    "_start",
+    "__libc_start_main",
+    "__libc_start_main_impl",
+    "__libc_start_call_main",
+    "start_thread",
+    "clone",
+    "clone3",
+    "__clone3",
+];
 
 impl Call<'_> {
     /// Tells whether this is how a standard library gets memory, and not who asked for it.
     pub fn is_plumbing(&self) -> bool {
-        let has = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
-        let begins = |part: &&str| self.name.starts_with(*part);
-        PLUMBING_FILES.iter().any(|part| has(&part))
-            || PLUMBING_NAMES.iter().any(|part| begins(&part))
+        let is_built_in = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
+        let is_between = |part: &&str| self.name.starts_with(*part);
+        PLUMBING_FILES.iter().any(is_built_in) || PLUMBING_NAMES.iter().any(is_between)
+    }
+}
+
+/// Leaves of a stack what its program wrote: not how a standard library takes memory,
+/// but for the call into it, and not how programs and threads are started.
+pub fn own_calls<'c, 'a>(calls: &'c [Call<'a>]) -> &'c [Call<'a>] {
+    let Some(first) = calls.iter().position(|call| !call.is_plumbing()) else {
+        return calls;
+    };
+    let is_start = |call: &Call| STARTING_NAMES.contains(&&*call.name);
+    let mut end = calls.len() - calls.iter().rev().take_while(|call| is_start(call)).count();
+    // Rust's `main` is called by its standard library, and that by C's.
+    let is_rust = end > 1 && calls[end - 1].name == "main" && calls[end - 2].is_plumbing();
+    if end < calls.len() || is_rust {
+        let outer = end - usize::from(is_rust);
+        end = outer
+            - calls[..outer]
+                .iter()
+                .rev()
+                .take_while(|call| call.is_plumbing())
+                .count();
+    }
+    match end > first {
+        true => &calls[first.saturating_sub(1)..end],
+        false => calls,
     }
 }
 
@@ -184,5 +226,61 @@ mod tests {
         );
         assert!(call("__rustc::__rust_dealloc", None).is_plumbing());
         assert!(!call("player::parse", Some("/src/player/parse.rs")).is_plumbing());
+    }
+
+    #[test]
+    fn stacks_are_shown_from_the_call_into_the_library_to_main() {
+        let stack = |names: &[&'static str]| -> Vec<Call<'static>> {
+            let call = |&name: &&'static str| {
+                let (name, is_std) = match name.strip_prefix("std:") {
+                    Some(name) => (name, true),
+                    None => (name, false),
+                };
+                Call {
+                    symbol: Some(name),
+                    name: name.into(),
+                    library: "x",
+                    file: is_std.then_some("/rustc/1/library/std/src/rt.rs"),
+                    line: None,
+                    is_inlined: false,
+                }
+            };
+            names.iter().map(call).collect()
+        };
+        let shown = |names: &[&'static str]| -> Vec<String> {
+            let stack = stack(names);
+            own_calls(&stack)
+                .iter()
+                .map(|call| call.name.to_string())
+                .collect()
+        };
+        let rust = [
+            "__rust_alloc",
+            "std:finish_grow",
+            "std:push",
+            "parse",
+            "x::main",
+            "std:call_once",
+            "std:lang_start",
+            "main",
+            "__libc_start_call_main",
+            "_start",
+        ];
+        assert_eq!(shown(&rust), ["push", "parse", "x::main"]);
+        assert_eq!(
+            shown(&["make", "main", "__libc_start_main", "_start"]),
+            ["make", "main"]
+        );
+        assert_eq!(
+            shown(&["make", "work", "start_thread", "clone3"]),
+            ["make", "work"]
+        );
+        assert_eq!(
+            shown(&["std:lang_start", "main", "_start"]).len(),
+            3,
+            "nothing is left to show"
+        );
+        assert_eq!(shown(&["_start"]), ["_start"]);
+        assert_eq!(shown(&[]), [] as [&str; 0]);
     }
 }

@@ -35,7 +35,7 @@ pub use difference::{Change, Difference, SiteName, StackName};
 pub use fan_out::for_each_in_order;
 pub use filter::{By, Filter, Measure, NoSuchName, Suppressed};
 pub use invariants::Violations;
-pub use misuse::{Call, calls};
+pub use misuse::{Call, calls, own_calls};
 pub(crate) use misuse::{calls_of_site, is_real};
 pub use process::{PeakReport, ProcessReport};
 pub use signals::{signal_name, signal_number};

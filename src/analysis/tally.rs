@@ -65,7 +65,13 @@ impl Recorded {
         self.mode = Some(process.mode);
         self.stacks += process.stacks.len() as u64;
         let known = process.stacks.iter().map(|stack| stack.figures.samples);
-        self.allocations = known.fold(self.allocations, u64::saturating_add);
+        let known = known.fold(0, u64::saturating_add);
+        let inherited = match process.mode {
+            Mode::Full => inherited(process).allocated_blocks,
+            _ => 0,
+        };
+        let own = known.saturating_sub(inherited);
+        self.allocations = self.allocations.saturating_add(own);
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn add(tables: &mut Tables, books: &Books, exact: &Exact, process: &m
         .map(|record| misuse(tables, &mut paths, (books, exact), record))
         .collect();
     process.losses.misuses_left_out = exact.misuses_left_out;
+    process.losses.foreign_frees = still_foreign(process);
     let has_charges = books
         .owners
         .iter()
@@ -29,6 +30,22 @@ pub(super) fn add(tables: &mut Tables, books: &Books, exact: &Exact, process: &m
     if !has_charges && share_peak(&process.stacks, &mut process.owners) {
         set_peak(&mut process.peak, &process.stacks, exact);
     }
+}
+
+/// Gives how many frees are of blocks that were never seen: a block that was freed twice
+/// was seen, and what is no block could not be.
+fn still_foreign(process: &Process) -> u64 {
+    let explained = process
+        .misuses
+        .iter()
+        .filter(|misuse| {
+            matches!(
+                misuse.kind,
+                MisuseKind::DoubleFree | MisuseKind::FreeOfUnknown
+            )
+        })
+        .fold(0, |sum: u64, misuse| sum.saturating_add(misuse.count));
+    process.losses.foreign_frees.saturating_sub(explained)
 }
 
 /// Gives the stacks of a ledger. Threads that it no longer tells apart have theirs put together.

@@ -129,10 +129,10 @@ impl Summary<'_> {
         if owners.is_empty() {
             return Ok(());
         }
-        let when = if is_captured {
-            "near its peak"
-        } else {
-            "at the end"
+        let when = match (is_captured, process.mode) {
+            (false, _) => "at the end",
+            (true, Mode::Full) => "at its peak",
+            (true, _) => "near its peak",
         };
         writeln!(
             out,

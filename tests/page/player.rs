@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use heapledger::recording::Recording;
 use heapledger::recording::model::{
-    CallEnding, Level, Mode, Module, Outcome, OwnerEntry, Peak, Pressure, PressureEvent, Process,
-    ReclaimerCall, Site, Sizes, Stack, StackFigures, Start, Thread, TimelinePoint, Trigger,
+    CallEnding, Level, Misuse, MisuseKind, MisuseStack, Mode, Module, Outcome, OwnerEntry, Peak,
+    Pressure, PressureEvent, Process, ReclaimerCall, Site, Sizes, Stack, StackFigures, Start,
+    Thread, TimelinePoint, Trigger,
 };
 use heapledger::{Counts, Side};
 
@@ -272,6 +273,58 @@ pub fn recording() -> Recording {
         processes: vec![process()],
         warnings: Vec::new(),
     }
+}
+
+/// The same player with two mistakes: a packet is freed twice by different threads, and
+/// again and again a buffer of C's is given to Rust's allocator.
+pub fn with_misuse() -> Recording {
+    let mut recording = recording();
+    let named = |name: &str| {
+        let place = FUNCTIONS.iter().position(|function| function.0 == name);
+        place.expect("a function of the player") as u32
+    };
+    let end = |names: &[&str], tid| {
+        Some(MisuseStack {
+            frames: names.iter().map(|name| named(name)).collect(),
+            is_truncated: false,
+            tid,
+        })
+    };
+    let read = [
+        "av_read_frame",
+        "player::demux::Demuxer::next_packet",
+        "main",
+    ];
+    let decode = ["avcodec_send_packet", "player::worker::decode_loop"];
+    let misuse = Misuse {
+        kind: MisuseKind::DoubleFree,
+        address: 0x7f31_2000_4810,
+        is_realloc: false,
+        bytes: 1_416,
+        inside_bytes: None,
+        said_bytes: None,
+        tid: 4_712,
+        t_s: 12.25,
+        count: 1,
+        allocated: end(&read, 4_711),
+        first_freed: end(&read, 4_711),
+        freed: end(&decode, 4_712),
+    };
+    recording.processes[0].misuses = vec![
+        misuse.clone(),
+        Misuse {
+            kind: MisuseKind::CFreedByRust,
+            address: 0x7f31_2000_9000,
+            bytes: 65_536,
+            t_s: 31.0,
+            count: 1_200,
+            first_freed: None,
+            allocated: misuse.freed,
+            freed: end(&["player::cache::FrameCache::grow", "main"], 4_711),
+            ..misuse
+        },
+    ];
+    recording
 }
 
 fn site(

@@ -40,8 +40,11 @@ function misuseSection() {
   const sum = element("span", { class: "hint" });
   const refresh = () => {
     const rows = data.misuse.filter((row) => state.get.process < 0 || row.process === state.get.process);
-    const calls = rows.reduce((all, row) => all + Number(row.count), 0);
-    sum.textContent = `${counted(calls, "call", "calls")} that no correct program makes. A filter never hides them.`;
+    const calls = (certain) => rows.filter((row) => row.certain === certain).reduce((all, row) => all + Number(row.count), 0);
+    const parts = [];
+    if (calls(true) > 0) parts.push(`${counted(calls(true), "call", "calls")} that no correct program makes.`);
+    if (calls(false) > 0) parts.push(`${counted(calls(false), "free", "frees")} of what nobody saw allocated, which another allocator may have given out.`);
+    sum.textContent = parts.concat("A filter hides none.").join(" ");
     table.show(rows);
   };
   state.onChange((changes) => {

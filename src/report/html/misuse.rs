@@ -15,6 +15,7 @@ pub(super) struct MisuseData {
     /// Place in the list of processes.
     process: u32,
     kind: &'static str,
+    certain: bool,
     what: String,
     /// Digits, because a script's numbers are exact to 53 bits only.
     count: String,
@@ -61,6 +62,7 @@ impl MisuseData {
         MisuseData {
             process,
             kind: misuse.kind.name(),
+            certain: misuse.kind.is_certain(),
             what: phrases::misuse(misuse),
             count: misuse.count.to_string(),
             at_s: seconds(report.process.started_s) + seconds(misuse.t_s),

@@ -1,40 +1,50 @@
 //! Misuse of the allocator: both ends of each, by name and line.
 
 use super::Page;
-use crate::analysis::{Call, ProcessReport, calls};
+use crate::analysis::{Call, ProcessReport, calls, own_calls};
 use crate::recording::model::Misuse;
 use crate::report::phrases;
 use crate::report::style::Ink;
 use crate::report::units::{count, counted, duration, printable};
 
 /// Calls of a stack that are written out.
-const MOST_CALLS: usize = 12;
+const MOST_CALLS: usize = 10;
 /// Names that are longer stand out of the column.
 const MOST_NAME_COLUMNS: usize = 48;
 
 impl Page<'_> {
     /// Gives what misused the allocator, whatever part of the books is looked at.
     pub(super) fn misuses(&self, most: usize) -> String {
-        let all = || {
-            let tracked = self.report.tracked();
-            tracked.flat_map(|process| process.misuses.iter().map(move |misuse| (process, *misuse)))
+        let all: Vec<(&ProcessReport, &Misuse)> = self
+            .report
+            .tracked()
+            .flat_map(|process| process.misuses.iter().map(move |misuse| (process, *misuse)))
+            .collect();
+        let (certain, unseen): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|(_, misuse)| misuse.kind.is_certain());
+        let of_unseen = self.misuses_of("Frees of blocks that nobody saw allocated", &unseen, most);
+        let note = match of_unseen.is_empty() {
+            true => String::new(),
+            false => self.faint("  another allocator may have given them out"),
         };
-        let number = all().count();
-        if number == 0 {
+        let certain = self.misuses_of("Misuse of the allocator", &certain, most);
+        let sections = [certain, of_unseen + &note];
+        let written = sections.into_iter().filter(|section| !section.is_empty());
+        written.collect::<Vec<_>>().join("\n")
+    }
+
+    fn misuses_of(&self, title: &str, rows: &[(&ProcessReport, &Misuse)], most: usize) -> String {
+        if rows.is_empty() {
             return String::new();
         }
-        let kinds = phrases::misuses(
-            all()
-                .map(|(_, misuse)| misuse)
-                .collect::<Vec<_>>()
-                .into_iter(),
-        );
-        let mut text = self.title("Misuse of the allocator") + &format!("  {kinds}\n");
-        for (process, misuse) in all().take(most) {
+        let kinds = phrases::misuses(rows.iter().map(|(_, misuse)| *misuse));
+        let mut text = self.title(title) + &format!("  {kinds}\n");
+        for (process, misuse) in rows.iter().take(most) {
             text += &self.misuse(process, misuse);
         }
-        if number > most {
-            let more = counted((number - most) as u64, "place", "places");
+        if rows.len() > most {
+            let more = counted((rows.len() - most) as u64, "place", "places");
             text += &self.faint(&format!("  and in {more} more (--format html, json)"));
         }
         text
@@ -60,10 +70,9 @@ impl Page<'_> {
         text
     }
 
-    /// Lists the calls of a stack, from the one into a standard library on.
+    /// Lists the calls of a stack that its program wrote.
     pub(super) fn calls(&self, calls: &[Call], is_truncated: bool) -> String {
-        let asked = calls.iter().position(|call| !call.is_plumbing());
-        let calls = &calls[asked.unwrap_or(0).saturating_sub(1)..];
+        let calls = own_calls(calls);
         let shown = &calls[..calls.len().min(MOST_CALLS)];
         let width = shown.iter().map(|call| call.name.chars().count()).max();
         let width = width.unwrap_or(0).min(MOST_NAME_COLUMNS);
