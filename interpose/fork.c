@@ -82,17 +82,17 @@ static void add_glibc_block(void *context, void *block, uint32_t owner)
     live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
     sum->bytes += hl_glibc_usable(block);
     sum->blocks++;
-    hl_full_inherited(&hl.glibc_blocks, block);
+    hl_full_inherited(&hl.glibc_blocks, block, owner, hl_glibc_usable(block));
 }
 
 /* Where the next allocator is glibc's, these are blocks of which only Rust knows the size. */
 static void add_other_block(void *context, void *block, uint32_t owner)
 {
     live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
-    if (!hl.proven_glibc)
-        sum->bytes += hl.next.malloc_usable_size(block);
+    uint64_t bytes = hl.proven_glibc ? 0 : hl.next.malloc_usable_size(block);
+    sum->bytes += bytes;
     sum->blocks++;
-    hl_full_inherited(&hl.other_blocks, block);
+    hl_full_inherited(&hl.other_blocks, block, owner, bytes);
 }
 
 static void add_arena_block(void *context, uint32_t owner, uint32_t row, uint64_t bytes)

@@ -607,11 +607,19 @@ static void inherit_row(uint32_t index, uint64_t bytes)
     hl.samples->most_bytes = hl.samples->held_bytes;
 }
 
-void hl_full_inherited(const hl_map *map, const void *block)
+/* A thread that was not taken along may have been between its books: then the call is all that is known. */
+void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes)
 {
-    const uint64_t *word = hl_map_word(map, block);
-    if (hl.full && word && says(map->shift, *word, WORD_LIVE, block))
-        inherit_row(row_of_word(*word), live_bytes(*word));
+    uint64_t *word = hl.full ? hl_map_word(map, block) : NULL;
+    if (!word)
+        return;
+    if (!says(map->shift, *word, WORD_LIVE, block)) {
+        const hl_owner *row = hl_owner_row(owner);
+        if (!row)
+            return;
+        *word = live_word(map->shift, block, row_of_call(row->call_site, row->tag), bytes);
+    }
+    inherit_row(row_of_word(*word), live_bytes(*word));
 }
 
 void hl_full_inherited_call(uint32_t row, uint64_t bytes)

@@ -30,8 +30,8 @@ bool hl_full_begin(void);
 bool hl_full_inherit(const hl_header *before, const void *(*page)(const void *old, uint32_t page), const void *old);
 /* A new thread's. */
 void hl_full_start(hl_fullness *full, void *memory);
-/* A block that a forked child has inherited. */
-void hl_full_inherited(const hl_map *map, const void *block);
+/* A block that a forked child has inherited, as its owner's books have it. */
+void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes);
 
 /* Of a block that was just booked to its owner. */
 HL_COLD void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side);
