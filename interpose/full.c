@@ -607,15 +607,18 @@ static void inherit_row(uint32_t index, uint64_t bytes)
     hl.samples->most_bytes = hl.samples->held_bytes;
 }
 
+/* A thread that was not taken along may have been between its books: then the call is all that is known. */
 void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes)
 {
     uint64_t *word = hl.full ? hl_map_word(map, block) : NULL;
-    const hl_owner *booked = word ? hl_owner_row(owner) : NULL;
-    if (!booked)
+    if (!word)
         return;
-    /* A thread of the parent's was between the block's two entries: the call alone is known. */
-    if (!says(map->shift, *word, WORD_LIVE, block))
-        *word = live_word(map->shift, block, row_of_call(booked->call_site, booked->tag), bytes);
+    if (!says(map->shift, *word, WORD_LIVE, block)) {
+        const hl_owner *row = hl_owner_row(owner);
+        if (!row)
+            return;
+        *word = live_word(map->shift, block, row_of_call(row->call_site, row->tag), bytes);
+    }
     inherit_row(row_of_word(*word), live_bytes(*word));
 }
 

@@ -276,14 +276,14 @@ impl<'a> Stacks<'a> {
     }
 
     /// What was charged by name comes from no call that could be walked from, and is
-    /// exact in the books.
+    /// exact in the books, but for its share of the peak.
     fn add_charged(&self, process: usize, stacks: &mut ProcessStacks) {
         let books = self.report.processes[process].books.iter();
         for row in books.flat_map(|books| &books.sites) {
             if self.report.catalog.is_charged(row.site) {
                 let figures = StackFigures {
                     samples: 0,
-                    ..figures_of(&row.counts, row.at_peak)
+                    ..figures_of(&row.counts, (0, 0))
                 };
                 let of = (row.side, row.scope, None);
                 self.add(process, stacks, of, &[row.site], false, figures);
