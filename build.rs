@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 25] = [
+const CORE: [&str; 26] = [
     "arena.c",
     "api.c",
     "book.c",
@@ -18,6 +18,7 @@ const CORE: [&str; 25] = [
     "helper.c",
     "hosts.c",
     "init.c",
+    "live.c",
     "map.c",
     "misuse.c",
     "owners.c",
