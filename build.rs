@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 26] = [
+const CORE: [&str; 27] = [
     "arena.c",
     "api.c",
     "book.c",
@@ -19,6 +19,7 @@ const CORE: [&str; 26] = [
     "hosts.c",
     "init.c",
     "lifetimes.c",
+    "live.c",
     "map.c",
     "misuse.c",
     "owners.c",

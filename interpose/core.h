@@ -9,9 +9,10 @@
  *   lifetimes.c  how long sampled blocks live
  *   sample.c  which allocations are sampled, their stacks, what these hold
  *   misuse.c  calls that no program may make
- *   full.c    mode full: every block's stack, the peak, what was freed already
  *   slots.c   a thread's slot: claiming, taking over, its records
  *   pressure.c  the words of cleanup pressure, and crossing the armed threshold
+ *   live.c    mode full: live bytes of the process, and whether they pass the most
+ *   full.c    mode full: every block's stack, the peak, what was freed already
  *   book.c    booking off the fast path, the quantum, the peak
  *   fork.c    the ledger of a forked child
  *   arena.c   memory for the time before the next allocator is known

@@ -79,20 +79,17 @@ void hl_fork_parent(void)
 
 static void add_glibc_block(void *context, void *block, uint32_t owner)
 {
-    uint64_t bytes = hl_glibc_usable(block);
-    owner = hl_sample_owner(block, owner);
-    live_sum *sum = (live_sum *)context + owner;
-    sum->bytes += bytes;
+    live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
+    sum->bytes += hl_glibc_usable(block);
     sum->blocks++;
-    hl_full_inherited(&hl.glibc_blocks, block, owner, bytes);
+    hl_full_inherited(&hl.glibc_blocks, block, owner, hl_glibc_usable(block));
 }
 
 /* Where the next allocator is glibc's, these are blocks of which only Rust knows the size. */
 static void add_other_block(void *context, void *block, uint32_t owner)
 {
+    live_sum *sum = (live_sum *)context + hl_sample_owner(block, owner);
     uint64_t bytes = hl.proven_glibc ? 0 : hl.next.malloc_usable_size(block);
-    owner = hl_sample_owner(block, owner);
-    live_sum *sum = (live_sum *)context + owner;
     sum->bytes += bytes;
     sum->blocks++;
     hl_full_inherited(&hl.other_blocks, block, owner, bytes);

@@ -9,71 +9,10 @@
 #include "full.h"
 
 #include "core.h"
+#include "live.h"
 #include "stacks.h"
 #include "unwinder.h"
-
-/* ---- a granule's word ---- */
-
-/*
- * From bit 0: state (2), which half of a granule of glibc's (1), row of the
- * allocation (18); then of a live block its bytes (43), and of one that is freed
- * the row of the free (18) and its bytes (25; 0: more than fit).
- */
-enum {
-    WORD_NONE = 0,
-    WORD_LIVE = 1,
-    WORD_FREED = 2,
-};
-#define ROW_BITS 18
-_Static_assert(HL_MAX_STACKS <= 1u << ROW_BITS, "a row fits a word");
-
-HL_INLINE uint64_t half_of(unsigned shift, const void *block)
-{
-    return shift == HL_GLIBC_SHIFT ? (uintptr_t)block >> (HL_GLIBC_SHIFT - 1) & 1 : 0;
-}
-
-HL_INLINE uint64_t live_word(unsigned shift, const void *block, uint32_t row, uint64_t bytes)
-{
-    uint64_t most = (1ull << 43) - 1;
-    return WORD_LIVE | half_of(shift, block) << 2 | (uint64_t)row << 3 | (bytes < most ? bytes : most) << 21;
-}
-
-HL_INLINE uint32_t row_of_word(uint64_t word)
-{
-    return word >> 3 & (HL_MAX_STACKS - 1);
-}
-
-HL_INLINE uint64_t live_bytes(uint64_t word)
-{
-    return word >> 21;
-}
-
-HL_INLINE uint64_t freed_word(uint64_t live, uint32_t row)
-{
-    uint64_t bytes = live_bytes(live);
-    return WORD_FREED | (live & ((1ull << 21) - 4)) | (uint64_t)row << 21 | (bytes < 1u << 25 ? bytes << 39 : 0);
-}
-
-static uint32_t row_of_free(uint64_t freed)
-{
-    return freed >> 21 & (HL_MAX_STACKS - 1);
-}
-
-static uint64_t freed_bytes(uint64_t freed)
-{
-    return freed >> 39;
-}
-
-/* No allocator gives such an address. */
-HL_INLINE bool is_misaligned(unsigned shift, const void *block)
-{
-    return (uintptr_t)block & (shift == HL_GLIBC_SHIFT ? 15 : 7);
-}
-
-HL_INLINE bool says(unsigned shift, uint64_t word, uint32_t state, const void *block)
-{
-    return (word & 7) == (state | half_of(shift, block) << 2) && !is_misaligned(shift, block);
-}
+#include "words.h"
 
 /* ---- rows ---- */
 
@@ -131,105 +70,6 @@ HL_INLINE void add(uint64_t *counter, uint64_t by, bool ours)
         __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
 }
 
-/* ---- live bytes ---- */
-
-/*
- * Live bytes of the process are known to the byte, so that the most they ever were
- * is, without a word that all threads write at each operation: what a thread frees
- * it keeps as credit, within which it allocates again without asking. hl_samples
- * has all that is live and all credit together. While that is not above the most,
- * no use of credit can be. Where it would be, credit is looked at: what is live is
- * the sum without it, and if any other thread has some, all of it is called in, by
- * a new epoch, and returned as each thread comes by. With several threads the most
- * is exact but for operations in flight.
- */
-
-/* Threads that may have credit; more than these share the sum. */
-#define MAX_LENDERS 64u
-static hl_fullness *_Atomic lenders[MAX_LENDERS];
-static _Atomic uint32_t lender_count;
-static _Alignas(64) struct {
-    _Atomic uint64_t now;
-    char nothing_else[64 - sizeof(uint64_t)];
-} epoch;
-
-static int64_t credit_of_others(const hl_fullness *me)
-{
-    int64_t sum = 0;
-    uint32_t count = atomic_load_explicit(&lender_count, memory_order_relaxed);
-    for (uint32_t i = 0; i < count && i < MAX_LENDERS; i++) {
-        hl_fullness *lender = atomic_load_explicit(&lenders[i], memory_order_acquire);
-        if (lender && lender != me)
-            sum += __atomic_load_n(&lender->credit, __ATOMIC_RELAXED);
-    }
-    return sum;
-}
-
-/* True where more is live than ever. */
-static bool raise_most(hl_samples *all, int64_t live)
-{
-    int64_t most = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED);
-    while (live > most) {
-        if (!__atomic_compare_exchange_n(&all->most_bytes, &most, live, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            continue;
-        uint64_t now = __atomic_load_n(&all->excursion, __ATOMIC_RELAXED);
-        if (now & 1) /* what rows have noted in it is void */
-            __atomic_compare_exchange_n(&all->excursion, &now, now + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-        return true;
-    }
-    return false;
-}
-
-/* The same of so many bytes more, beyond this thread's credit. */
-static HL_COLD bool passes_slowly(hl_samples *all, hl_fullness *full, uint64_t bytes)
-{
-    int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
-    int64_t held = __atomic_add_fetch(&all->held_bytes, (int64_t)bytes - mine, __ATOMIC_RELAXED);
-    int64_t room = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED) - held;
-    if (room < 0) {
-        int64_t others = credit_of_others(full);
-        if (others)
-            atomic_fetch_add_explicit(&epoch.now, 1, memory_order_relaxed);
-        return raise_most(all, held - others);
-    }
-    if (full && full->lends) { /* half of the room, for next time */
-        full->epoch = atomic_load_explicit(&epoch.now, memory_order_relaxed);
-        __atomic_fetch_add(&all->held_bytes, room / 2, __ATOMIC_RELAXED);
-        hl_bump((uint64_t *)&full->credit, (uint64_t)room / 2);
-    }
-    return false;
-}
-
-/* Called in, or of a thread that has none. */
-static HL_COLD void return_credit(hl_samples *all, hl_fullness *full, uint64_t bytes)
-{
-    int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
-    if (full && full->lends) {
-        full->epoch = atomic_load_explicit(&epoch.now, memory_order_relaxed);
-        hl_bump((uint64_t *)&full->credit, bytes);
-        bytes = 0;
-    }
-    __atomic_fetch_sub(&all->held_bytes, mine + (int64_t)bytes, __ATOMIC_RELAXED);
-}
-
-HL_INLINE bool passes(hl_samples *all, hl_fullness *full, uint64_t bytes)
-{
-    if (HL_UNLIKELY(!full) || HL_UNLIKELY(full->credit < (int64_t)bytes) ||
-        HL_UNLIKELY(full->epoch != atomic_load_explicit(&epoch.now, memory_order_relaxed)))
-        return passes_slowly(all, full, bytes);
-    hl_bump((uint64_t *)&full->credit, -bytes);
-    return false;
-}
-
-HL_INLINE void give_back(hl_samples *all, hl_fullness *full, uint64_t bytes)
-{
-    if (HL_UNLIKELY(!full) || HL_UNLIKELY(!full->lends) ||
-        HL_UNLIKELY(full->epoch != atomic_load_explicit(&epoch.now, memory_order_relaxed)))
-        return_credit(all, full, bytes);
-    else
-        hl_bump((uint64_t *)&full->credit, bytes);
-}
-
 /* ---- the peak by row ---- */
 
 /*
@@ -269,7 +109,7 @@ HL_INLINE void note_before_change(hl_exact *row, hl_samples *all)
 HL_INLINE void book_row(hl_exact *row, uint64_t bytes, hl_private *own)
 {
     hl_samples *all = hl.samples;
-    if (HL_LIKELY(!passes(all, own ? &own->full : NULL, bytes)))
+    if (HL_LIKELY(!hl_passes(all, own ? &own->full : NULL, bytes)))
         note_before_change(row, all);
     bool ours = is_ours(row, own);
     add(&row->allocated_blocks, 1, ours);
@@ -291,7 +131,7 @@ HL_INLINE void unbook_row(hl_exact *row, uint64_t bytes, hl_private *own, bool t
 {
     hl_samples *all = hl.samples;
     note_before_change(row, all);
-    give_back(all, own ? &own->full : NULL, bytes);
+    hl_give_back(all, own ? &own->full : NULL, bytes);
     if (HL_UNLIKELY(!is_ours(row, own))) {
         unbook_elsewhere(row, bytes, temporary);
         return;
@@ -578,10 +418,7 @@ void hl_full_start(hl_fullness *full, void *memory)
     full->walker = memory;
     full->walker->memo = (void *)((char *)memory + sizeof *full->walker);
     hl_memo_forget(full->walker->memo); /* its cells name nothing yet */
-    uint32_t number = atomic_fetch_add_explicit(&lender_count, 1, memory_order_relaxed);
-    full->lends = number < MAX_LENDERS;
-    if (full->lends)
-        atomic_store_explicit(&lenders[number], full, memory_order_release); /* pairs with credit_of_others */
+    hl_lend_to(full);
 }
 
 /* ---- a forked child: rows keep their places, so words hold ---- */
@@ -590,9 +427,7 @@ bool hl_full_inherit(const hl_header *before, const void *(*page)(const void *, 
 {
     const hl_samples *theirs = before->samples ? page(old, before->samples) : NULL;
     hl.samples = NULL;
-    atomic_store_explicit(&lender_count, 0, memory_order_relaxed);
-    for (uint32_t i = 0; i < MAX_LENDERS; i++)
-        atomic_store_explicit(&lenders[i], NULL, memory_order_relaxed);
+    hl_lenders_forget();
     return theirs && hl_rows_inherit(theirs, page, old);
 }
 
@@ -607,15 +442,18 @@ static void inherit_row(uint32_t index, uint64_t bytes)
     hl.samples->most_bytes = hl.samples->held_bytes;
 }
 
+/* A thread that was not taken along may have been between its books: then the call is all that is known. */
 void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes)
 {
     uint64_t *word = hl.full ? hl_map_word(map, block) : NULL;
-    const hl_owner *booked = word ? hl_owner_row(owner) : NULL;
-    if (!booked)
+    if (!word)
         return;
-    /* A thread of the parent's was between the block's two entries: the call alone is known. */
-    if (!says(map->shift, *word, WORD_LIVE, block))
-        *word = live_word(map->shift, block, row_of_call(booked->call_site, booked->tag), bytes);
+    if (!says(map->shift, *word, WORD_LIVE, block)) {
+        const hl_owner *row = hl_owner_row(owner);
+        if (!row)
+            return;
+        *word = live_word(map->shift, block, row_of_call(row->call_site, row->tag), bytes);
+    }
     inherit_row(row_of_word(*word), live_bytes(*word));
 }
 

@@ -30,7 +30,7 @@ bool hl_full_begin(void);
 bool hl_full_inherit(const hl_header *before, const void *(*page)(const void *old, uint32_t page), const void *old);
 /* A new thread's. */
 void hl_full_start(hl_fullness *full, void *memory);
-/* A block that a forked child has inherited, with what the books say of it. */
+/* A block that a forked child has inherited, as its owner's books have it. */
 void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes);
 
 /* Of a block that was just booked to its owner. */

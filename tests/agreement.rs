@@ -134,7 +134,7 @@ fn of_heapledger(report: &Report, has_stacks: bool, peak: &str) -> Table {
         let stack = stack.unwrap_or_else(|| panic!("a stack of nobody's: {row:#}"));
         let size = size_of(&stack);
         let [blocks, left_blocks] = ["allocated_blocks", "live_blocks"].map(|key| count(row, key));
-        let added = table.entry(stack).or_insert_with(Figures::default);
+        let added = table.entry(stack).or_default();
         added.blocks += blocks;
         added.bytes += blocks * size;
         added.left_blocks += left_blocks;
@@ -199,7 +199,7 @@ fn of_dhat(directory: &Path, built: &Path, words: &[&str]) -> Table {
                 .as_u64()
                 .unwrap_or_else(|| panic!("no {key}: {point}"))
         };
-        let added = table.entry(stack).or_insert_with(Figures::default);
+        let added = table.entry(stack).or_default();
         added.blocks += count("tbk");
         added.bytes += count("tb");
         added.left_blocks += count("ebk");
@@ -263,7 +263,7 @@ fn of_heaptrack(directory: &Path, built: &Path, words: &[&str]) -> (Table, u64) 
             let names = names.map(|frame| frame.split(" (").next().unwrap_or_default());
             // Its own library brings C++'s, which allocates when it is loaded.
             if let Some(stack) = path(names) {
-                let figures = table.entry(stack).or_insert_with(Figures::default);
+                let figures = table.entry(stack).or_default();
                 to(figures, count.parse().expect("a number"));
             }
         }

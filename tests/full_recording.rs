@@ -435,6 +435,46 @@ fn two_recordings_differ_by_stack_exactly() {
     );
 }
 
+#[test]
+fn what_is_charged_by_name_has_no_stack_and_hurts_no_sum() {
+    let directory = workspace("full_charges");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = directory.join("scopes");
+    let cc = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let output = run(Command::new(cc)
+        .arg("-g")
+        .arg(format!("-I{}", package.join("include").display()))
+        .arg("-o")
+        .args([&program, &package.join("examples/c/scopes.c")]));
+    assert_eq!(output.code(), 0, "{output:?}");
+    let recording = directory.join("r.hlr");
+    let output = recorded(&recording, FULL, &program, &[]);
+    assert_eq!(output.code(), 0, "{output:?}");
+    let report = Report::read(&recording).unwrap();
+    report.assert_books_hold();
+    let root = report.root();
+    assert_eq!(
+        figures(root, &["decode", "main"])[2],
+        (100, 100 * usable(4000))
+    );
+    let peak = rows(&root["peak"]["sites"]);
+    assert!(
+        peak.iter().any(|site| site["symbol"] == "textures"),
+        "{report}"
+    );
+    let scopes: Vec<_> = rows(&root["stacks"])
+        .into_iter()
+        .filter(|stack| functions(stack).starts_with(&["decode", "main"]))
+        .map(|stack| &stack["scope"])
+        .collect();
+    assert_eq!(scopes, ["decode"]);
+    let text = show(&recording, &[]).text;
+    assert!(
+        text.contains("what was charged by name has no stack"),
+        "{text}"
+    );
+}
+
 /// Gives the line of a source that says `here: MARK`.
 fn line_of(source: &str, mark: &str) -> u64 {
     let text = fs::read_to_string(sources().join(source)).unwrap();

@@ -462,7 +462,7 @@ fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {
 
 #[test]
 fn a_hostile_ledger_of_mode_full_is_survived() {
-    const STEP: usize = 3067;
+    const STEP: usize = 1531;
     let directory = workspace("misuse_hostile");
     let program = misuse_program(&directory);
     let ledgers = directory.join("ledgers");
@@ -478,6 +478,14 @@ fn a_hostile_ledger_of_mode_full_is_survived() {
     let mut bytes = vec![0; 384 << 10];
     let file = fs::File::open(ledger.path()).unwrap();
     file.read_exact_at(&mut bytes, 0).unwrap();
+    // libc's names are not what this is about, and take most of the time.
+    let name = b"libc.so.6";
+    let places = bytes.windows(name.len()).enumerate();
+    let places: Vec<usize> = places
+        .filter(|(_, part)| part == name)
+        .map(|(at, _)| at)
+        .collect();
+    places.into_iter().for_each(|at| bytes[at] = b'L');
     let damaged = directory.join("damaged.ledger");
     let file = fs::File::create(&damaged).unwrap();
     file.write_all_at(&bytes, 0).unwrap();

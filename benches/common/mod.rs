@@ -149,6 +149,14 @@ impl Variant {
         }
     }
 
+    /// The same with every block's stack.
+    pub fn full(name: &str, library: PathBuf, ledgers: &Ledgers) -> Variant {
+        Variant {
+            mode: "full",
+            ..Variant::ledger(name, library, ledgers)
+        }
+    }
+
     pub fn command(&self, program: impl Into<OsString>) -> Command {
         let mut command = Command::new(program.into());
         without_settings(&mut command);

@@ -3,17 +3,23 @@
  * by itself: the shortest slice is what the code costs, whatever else the
  * machine does meanwhile.
  *
- *     workload pair|window|cross THREADS MILLISECONDS
+ *     workload pair|window|cross THREADS MILLISECONDS [CALLS]
+ *     workload pair|window|cross THREADS OPERATIONS CALLS operations
  *
  *   pair    malloc(64), free
  *   window  random replacement among 10,000 blocks of 16 to 1,016 bytes
  *   cross   blocks of 64 bytes, each freed by the other thread (two threads)
+ *
+ * CALLS lie between the thread's beginning and its slices: two in three of them keep
+ * no frame pointer.
  *
  * Two threads have a processor each and begin each slice together, and only
  * slices in which both ran from beginning to end count: otherwise what threads
  * cost each other would depend on what else the machine does. For enough of
  * them they go on up to four times as long; where there are none at all, all
  * slices count.
+ *
+ * Goes on for that long, or for as many operations of the first thread.
  *
  * Prints the shortest and the median slice of all threads, in nanoseconds per
  * malloc and free.
@@ -36,7 +42,8 @@
 #define ENOUGH 20
 
 static unsigned threads;
-static double milliseconds;
+static double milliseconds, operations_wanted;
+static unsigned operations_of_slice;
 
 typedef struct worker {
     pthread_t thread;
@@ -166,6 +173,8 @@ static int is_undisturbed(unsigned number)
 /* The other thread's last slice may not have ended, so it is not looked at. */
 static int is_last(worker *self, double spent)
 {
+    if (operations_wanted)
+        return (self->slices + 4.0) * operations_of_slice >= operations_wanted; /* three are warming up */
     double limit = milliseconds * 1e6;
     if (spent < limit)
         return 0;
@@ -175,15 +184,15 @@ static int is_last(worker *self, double spent)
     return threads == 1 || undisturbed == ENOUGH || spent >= 4 * limit;
 }
 
-static void *work(void *argument)
+static void work_at_once(worker *self)
 {
-    worker *self = argument;
     go_to_own_processor(self->number);
     for (unsigned i = 0; slice == replacements && i < WINDOW; i++)
         window[i] = malloc(16 + next_random(&self->random) % 1001);
     unsigned operations;
     for (unsigned warm = 0; warm < 3; warm++)
         slice(self, &operations);
+    operations_of_slice = operations;
     double begin = now();
     long before = preemptions();
     while (self->slices < atomic_load(&last)) {
@@ -195,6 +204,38 @@ static void *work(void *argument)
         self->undisturbed[self->slices++] = after == before;
         before = after;
     }
+}
+
+/* ---- the calls before ---- */
+
+static unsigned calls;
+static void go_on(worker *self, unsigned left);
+
+#define CALL(name, bytes)                                                  \
+    __attribute__((noinline, noclone)) static void name(worker *self, unsigned left) \
+    {                                                                      \
+        char locals[bytes];                                                \
+        __asm__ volatile("" : : "r"(locals) : "memory");                   \
+        go_on(self, left);                                                 \
+        __asm__ volatile("" : : "r"(locals) : "memory");                   \
+    }
+CALL(small, 8)
+CALL(middling, 56)
+__attribute__((optimize("no-omit-frame-pointer"))) CALL(framed, 200)
+#undef CALL
+
+static void go_on(worker *self, unsigned left)
+{
+    static void (*const all[])(worker *, unsigned) = {small, middling, framed};
+    if (left)
+        all[left % 3](self, left - 1);
+    else
+        work_at_once(self);
+}
+
+static void *work(void *argument)
+{
+    go_on(argument, calls);
     return NULL;
 }
 
@@ -220,10 +261,12 @@ static int by_cost(const void *one, const void *other)
 int main(int count, char **words)
 {
     threads = count > 2 ? (unsigned)atoi(words[2]) : 1;
-    if (count != 4 || threads < 1 || threads > 2)
+    if (count < 4 || threads < 1 || threads > 2)
         return 2;
     slice = strcmp(words[1], "pair") == 0 ? pairs : strcmp(words[1], "window") == 0 ? replacements : exchanges;
     milliseconds = atof(words[3]);
+    calls = count > 4 ? (unsigned)atoi(words[4]) : 0;
+    operations_wanted = count > 5 ? milliseconds : 0;
     if (slice == exchanges)
         threads = 2;
     for (unsigned i = 0; i < threads; i++) {

@@ -94,7 +94,7 @@ impl<'a> Difference<'a> {
 /// figures, or stacks of different kinds, have no difference.
 fn modes(report: &Report) -> [bool; 3] {
     let has = |wanted: fn(Mode) -> bool| {
-        let mut modes = report.tracked().map(|process| process.process.mode);
+        let mut modes = report.tracked().map(|process| process.stacks);
         modes.any(wanted)
     };
     [

@@ -51,7 +51,7 @@ pub use tree::Tree;
 pub(crate) use tree::{inherited, take_inherited_off};
 
 use crate::recording::Recording;
-use crate::recording::model::{Losses, Outcome};
+use crate::recording::model::{Losses, Mode, Outcome, Process};
 
 /// A recording, analysed.
 #[derive(Debug)]
@@ -82,6 +82,14 @@ impl<'a> Report<'a> {
             },
         )
         .unwrap_or_else(|never| match never {});
+        let is_sampled = |process: &Process| matches!(process.mode, Mode::Sample { .. });
+        let has_samples = |process: &Process| is_sampled(process) && !process.stacks.is_empty();
+        if !recording.processes.iter().any(has_samples) {
+            let unsampled = processes.iter_mut();
+            for report in unsampled.filter(|report| is_sampled(report.process)) {
+                report.stacks = Mode::Count;
+            }
+        }
         Report {
             recording,
             catalog,

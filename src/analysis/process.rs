@@ -7,7 +7,7 @@ use super::misuse::is_real;
 use super::sizes::SizeSummary;
 use super::timeline::seconds;
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Misuse, OwnerEntry, Process};
+use crate::recording::model::{Misuse, Mode, OwnerEntry, Process};
 
 /// One process, analysed.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ pub struct ProcessReport<'a> {
     pub misuses: Vec<&'a Misuse>,
     /// What a reader has to know to read the figures rightly.
     pub notes: Vec<String>,
+    /// What its stacks are: its mode's, but [`Mode::Count`] where a recording's programs
+    /// allocated too little for a single sample. Then call sites stand for stacks, and
+    /// are exact.
+    pub stacks: Mode,
 }
 
 /// The highest live bytes of a process.
@@ -50,6 +54,7 @@ impl<'a> ProcessReport<'a> {
                 violations: Violations::default(),
                 misuses: Vec::new(),
                 notes: Vec::new(),
+                stacks: process.mode,
             };
         }
         let (mut books, moved) = collect(catalog, process);
@@ -63,6 +68,7 @@ impl<'a> ProcessReport<'a> {
             misuses: misuses(catalog, process),
             notes: notes(process, &moved),
             books: Some(books),
+            stacks: process.mode,
         }
     }
 

@@ -74,7 +74,15 @@ impl Recorded {
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, process: &Process, root_pid: u32) {
+    pub(crate) fn add(&mut self, process: &mut Process, root_pid: u32) {
+        self.recorded.add(process);
+        // There may be hundreds of thousands, of which the summary shows none.
+        let stacks = std::mem::take(&mut process.stacks);
+        self.add_sums(process, root_pid);
+        process.stacks = stacks;
+    }
+
+    fn add_sums(&mut self, process: &Process, root_pid: u32) {
         self.processes += 1;
         if process.untracked_reason.is_some() {
             self.untracked += 1;
@@ -91,7 +99,6 @@ impl Tally {
         }
         self.losses += process.losses;
         self.cleanups.add(&process.pressure);
-        self.recorded.add(process);
         match process.misuses.is_empty() {
             true => {}
             false if self.misused.len() < NAMED => self.misused.push(Process {

@@ -253,3 +253,7 @@ fn read_misuses(pages: &dyn Pages, head: &layout::Samples) -> Vec<layout::Misuse
     }
     records
 }
+
+#[cfg(all(test, feature = "cli", heapledger_core))]
+#[path = "exact_tests.rs"]
+mod tests;

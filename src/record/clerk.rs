@@ -129,8 +129,8 @@ impl Desk {
         self.tables.process(books, seen, self.start.unix_ns)
     }
 
-    fn enter(&mut self, process: Process) {
-        self.tally.add(&process, self.start.root_pid);
+    fn enter(&mut self, mut process: Process) {
+        self.tally.add(&mut process, self.start.root_pid);
         self.has_every_stack |= process.mode == Mode::Full;
         let is_root = process.pid == self.start.root_pid;
         if self.failure.is_some() && !is_root {

@@ -231,7 +231,7 @@ pub(crate) fn samples(samples: u64, mean_bytes: u64) -> String {
 pub(crate) fn has_no_stacks(report: &Report) -> bool {
     report
         .tracked()
-        .all(|process| process.process.mode == Mode::Count)
+        .all(|process| process.stacks == Mode::Count)
 }
 
 /// Says what a picture cannot show.

@@ -9,7 +9,7 @@ fn it_says_who_held_the_peak() {
     let recording = fixture::recording();
     let mut tally = Tally::default();
     let root = &recording.processes[0];
-    tally.add(root, root.pid);
+    tally.add(&mut root.clone(), root.pid);
     let run = RunFigures {
         tally: &tally,
         modules: &recording.modules,
@@ -99,7 +99,7 @@ fn clean_ups_have_a_line_and_a_line_for_what_is_odd() {
     let mut root = recording.processes[0].clone();
     root.pressure = fixture::cleanups();
     let mut tally = Tally::default();
-    tally.add(&root, root.pid);
+    tally.add(&mut root.clone(), root.pid);
     let run = RunFigures {
         tally: &tally,
         modules: &recording.modules,
@@ -130,7 +130,7 @@ fn misuse_is_told_by_who_called_and_then_counted() {
     let recording = fixture::with_misuse();
     let root = &recording.processes[0];
     let mut tally = Tally::default();
-    tally.add(root, root.pid);
+    tally.add(&mut root.clone(), root.pid);
     let run = RunFigures {
         tally: &tally,
         modules: &recording.modules,

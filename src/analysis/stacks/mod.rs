@@ -192,13 +192,13 @@ impl<'a> Stacks<'a> {
     pub fn of(&self, process: usize) -> ProcessStacks {
         let report = &self.report.processes[process];
         let mut stacks = ProcessStacks {
-            is_exact: report.process.mode.has_exact_stacks(),
+            is_exact: report.stacks.has_exact_stacks(),
             ..ProcessStacks::default()
         };
         let Some(books) = &report.books else {
             return stacks;
         };
-        match report.process.mode {
+        match report.stacks {
             Mode::Count if self.by == By::Thread => self.add_threads(process, &mut stacks),
             Mode::Count => {
                 for row in &books.sites {
@@ -276,14 +276,14 @@ impl<'a> Stacks<'a> {
     }
 
     /// What was charged by name comes from no call that could be walked from, and is
-    /// exact in the books.
+    /// exact in the books, but for its share of the peak.
     fn add_charged(&self, process: usize, stacks: &mut ProcessStacks) {
         let books = self.report.processes[process].books.iter();
         for row in books.flat_map(|books| &books.sites) {
             if self.report.catalog.is_charged(row.site) {
                 let figures = StackFigures {
                     samples: 0,
-                    ..StackFigures::of(&row.counts, row.at_peak)
+                    ..StackFigures::of(&row.counts, (0, 0))
                 };
                 let of = (row.side, row.scope, None);
                 self.add(process, stacks, of, &[row.site], false, figures);
@@ -367,8 +367,8 @@ fn scope_name<'a>(process: &'a Process, stack: &Stack) -> Option<&'a str> {
 }
 
 fn check(report: &Report, filter: &Filter, by: By) -> Result<(), Impossible> {
-    let tracked = || report.tracked().map(|process| process.process);
-    let lacks_stacks = tracked().any(|process| process.mode == Mode::Count);
+    let tracked = || report.tracked().map(|process| process.stacks);
+    let lacks_stacks = tracked().any(|stacks| stacks == Mode::Count);
     let is_by_site =
         filter.scope.is_some() || filter.library.is_some() || !filter.suppressions.is_empty();
     if by == By::Thread && lacks_stacks && is_by_site {
@@ -377,12 +377,11 @@ fn check(report: &Report, filter: &Filter, by: By) -> Result<(), Impossible> {
     if by == By::Thread && lacks_stacks && filter.measure == Measure::Peak {
         return Err(Impossible::ThreadsHaveNoPeak);
     }
-    let is_sampled = |process: &Process| matches!(process.mode, Mode::Sample { .. });
+    let is_sampled = |stacks: Mode| matches!(stacks, Mode::Sample { .. });
     if filter.measure == Measure::Peak && tracked().any(is_sampled) {
         return Err(Impossible::SamplesHaveNoPeak);
     }
-    let is_full = |process: &Process| process.mode == Mode::Full;
-    if filter.measure == Measure::Temporary && !tracked().all(is_full) {
+    if filter.measure == Measure::Temporary && !tracked().all(|stacks| stacks == Mode::Full) {
         return Err(Impossible::NoTemporaries);
     }
     Ok(())

@@ -269,15 +269,31 @@ fn what_was_charged_by_name_is_beside_the_stacks_of_a_sample() {
     let process = &mut recording.processes[0];
     let sample_bytes = 512 << 10;
     process.mode = Mode::Sample { sample_bytes };
-    let owner = process.owners[0].clone();
-    recording.sites[owner.site as usize].charged = Some("textures".into());
-    // No block of the other owners was sampled.
-    assert_eq!(
-        all(&recording, By::Site),
-        [format!(
-            "textures (charged) {} {}",
-            owner.side.name(),
-            owner.counts.live_bytes
-        )]
-    );
+    let [charged, sampled] = [process.owners[0].clone(), process.owners[1].clone()];
+    recording.sites[charged.site as usize].charged = Some("textures".into());
+    // Without a single sample call sites stand for stacks.
+    let live: i64 = recording.processes[0]
+        .owners
+        .iter()
+        .map(|owner| owner.counts.live_bytes)
+        .sum();
+    let value = |line: &String| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap();
+    let unsampled = all(&recording, By::Site);
+    assert_eq!(unsampled.iter().map(value).sum::<i64>(), live);
+    recording.processes[0].stacks.push(Stack {
+        frames: vec![sampled.site],
+        is_truncated: true,
+        side: sampled.side,
+        scope: None,
+        thread: None,
+        figures: StackFigures {
+            live_bytes: 600_000,
+            samples: 1,
+            ..StackFigures::default()
+        },
+    });
+    let lines = all(&recording, By::Site);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], "textures (charged) c 4000000");
+    assert!(lines[1].starts_with("(truncated);"), "{lines:?}");
 }

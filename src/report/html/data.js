@@ -75,8 +75,8 @@ const data = (() => {
   page.tracked = page.processes.map((_, index) => index).filter((index) => page.processes[index].totals);
   if (page.tree) page.tree.timeline = timeline(page.tree.timeline) || page.processes[page.tracked[0]].timeline;
 
-  page.hasStacks = page.tracked.some((index) => page.processes[index].mode !== "count");
-  page.hasTemporaries = page.tracked.length > 0 && page.tracked.every((index) => page.processes[index].mode === "full");
+  page.hasStacks = page.tracked.some((index) => page.processes[index].stacks !== "count");
+  page.hasTemporaries = page.tracked.length > 0 && page.tracked.every((index) => page.processes[index].stacks === "full");
   /** Sums alone were kept of several processes. */
   page.isMerged = page.sites.is_merged;
   return page;
@@ -122,7 +122,7 @@ const names = {
 const stackRows = (() => {
   const { sites, stacks } = data;
   const isWithoutStacks = (row) =>
-    data.isMerged ? !data.hasStacks : data.processes[sites.process[row]].mode === "count";
+    data.isMerged ? !data.hasStacks : data.processes[sites.process[row]].stacks === "count";
   const ofSites = [];
   for (let row = 0; row < sites.place.length; row += 1) if (isWithoutStacks(row)) ofSites.push(row);
   const length = ofSites.length + stacks.node.length;
@@ -165,7 +165,7 @@ function threadRows() {
   const threadName = (thread) => thread.name || `thread ${thread.tid}`;
   for (let row = 0; row < stackRows.length; row += 1) {
     const process = data.processes[stackRows.process[row]];
-    if (process.mode === "count") continue;
+    if (process.stacks === "count") continue;
     const thread = process.threads[stackRows.thread[row] - 1];
     rows.group.push(group(thread ? threadName(thread) : "(thread not known)"));
     for (const name of ["node", "process", "side", "live", "blocks", "allocated", "peak", "temporary", "samples"]) {
@@ -173,7 +173,7 @@ function threadRows() {
     }
   }
   data.processes.forEach((process, index) => {
-    if (process.mode !== "count") return;
+    if (process.stacks !== "count") return;
     for (const thread of process.threads) {
       thread.sides.forEach(([live, blocks, allocated], side) => {
         if (live === 0 && allocated === 0) return;

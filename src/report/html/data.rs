@@ -35,6 +35,8 @@ pub(super) struct PageData<'a> {
     /// What part of the recording rows show, where it is not all.
     narrowing: Option<String>,
     estimates: Option<String>,
+    /// Why call sites stand for stacks, though stacks were asked for.
+    unsampled: Option<String>,
     suppressed: Suppressed,
     /// How stacks are first put together; null leaves it to the page.
     by: Option<&'static str>,
@@ -67,6 +69,10 @@ impl<'a> PageData<'a> {
         let outcome = report.outcome();
         let recording = report.recording;
         let scopes = report.catalog.scopes().iter();
+        let note = phrases::estimates(report);
+        let has_estimates = report
+            .tracked()
+            .any(|process| !process.stacks.has_exact_stacks());
         PageData {
             heapledger: printable(&recording.start.heapledger),
             command: phrases::command(report.command()),
@@ -80,7 +86,8 @@ impl<'a> PageData<'a> {
                 .map(|text| printable(text))
                 .collect(),
             narrowing: phrases::narrowing(stacks.filter()).map(|text| printable(&text)),
-            estimates: phrases::estimates(report),
+            estimates: note.clone().filter(|_| has_estimates),
+            unsampled: note.filter(|_| !has_estimates),
             suppressed: Suppressed::new(report),
             by: by.map(name_of),
             measure: measure_name(stacks.filter().measure),
@@ -184,6 +191,8 @@ struct ProcessData {
     program: String,
     command: String,
     mode: &'static str,
+    /// The mode that its stacks are as if from.
+    stacks: &'static str,
     outcome: String,
     is_failure: bool,
     started_s: f64,
@@ -236,6 +245,7 @@ impl ProcessData {
             program: printable(phrases::program(process)),
             command: phrases::program_and_args(process),
             mode: process.mode.name(),
+            stacks: report.stacks.name(),
             outcome: phrases::outcome(&process.outcome),
             is_failure: phrases::is_failure(&process.outcome),
             started_s: seconds(process.started_s),

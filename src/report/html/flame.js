@@ -427,7 +427,8 @@ function whyNot(measure) {
 function flameHint(tree) {
   const parts = [`The width is ${MEASURES[state.get.measure].title}.`];
   if (data.estimates) parts.push(`${data.estimates[0].toUpperCase()}${data.estimates.slice(1)}.`);
-  if (!data.hasStacks) parts.push("This recording knows call sites, and not who called them.");
+  if (data.unsampled) parts.push(`${data.unsampled[0].toUpperCase()}${data.unsampled.slice(1)}.`);
+  else if (!data.hasStacks) parts.push("This recording knows call sites, and not who called them.");
   if (state.get.by === "thread" && !data.hasStacks) parts.push("Threads are known by side alone.");
   const folded = data.stacks.folded + data.sites.folded;
   if (folded > 0) parts.push(`The smallest ${count(folded)} rows are one, for want of room.`);

@@ -266,7 +266,7 @@ pub(super) fn stacks<'a>(
 ) -> StackRows {
     const NAME: &str = "(smaller stacks)";
     let processes = stacks.report.processes.iter().enumerate();
-    let of_process = processes.map(|(index, report)| match report.process.mode {
+    let of_process = processes.map(|(index, report)| match report.stacks {
         Mode::Count => ProcessStacks::default(),
         Mode::Sample { .. } | Mode::Full => stacks.of(index),
     });
@@ -275,7 +275,7 @@ pub(super) fn stacks<'a>(
         has_estimates: stacks
             .report
             .tracked()
-            .any(|report| !report.process.mode.has_exact_stacks()),
+            .any(|report| !report.stacks.has_exact_stacks()),
         ..StackRows::default()
     };
     let mut folded = Folded::new();

@@ -251,7 +251,7 @@ impl<'a> ProcessTail<'a> {
             notes: &report.notes,
             started_s: seconds(process.started_s),
             forked: process.forked,
-            stacks_exact: process.mode.has_exact_stacks(),
+            stacks_exact: report.stacks.has_exact_stacks(),
             sample_bytes: match process.mode {
                 Mode::Sample { sample_bytes } => Some(sample_bytes),
                 Mode::Count | Mode::Full => None,

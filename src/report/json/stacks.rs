@@ -85,7 +85,7 @@ impl StackNames {
         append_figure(out, b",\"allocated_blocks\":", figures.allocated_blocks);
         append_figure(out, b",\"samples\":", figures.samples);
         // Where a mode does not know: no key, and not 0.
-        if !process.mode.has_exact_stacks() {
+        if !stacks.is_exact {
             let errors = &figures.errors;
             append_figure(out, b",\"live_bytes_error\":", errors.live_bytes);
             append_figure(out, b",\"live_blocks_error\":", errors.live_blocks);

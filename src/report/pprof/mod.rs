@@ -271,7 +271,7 @@ impl<'a, W: Write> Profile<'a, W> {
     /// Gives the mean bytes between samples; 1 where every allocation was seen.
     fn period(&self) -> u64 {
         let processes = self.stacks.report.tracked();
-        let periods = processes.map(|process| match process.process.mode {
+        let periods = processes.map(|process| match process.stacks {
             Mode::Sample { sample_bytes } => sample_bytes,
             Mode::Count | Mode::Full => 1,
         });

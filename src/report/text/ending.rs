@@ -92,7 +92,7 @@ impl Page<'_> {
             .as_ref()
             .and_then(|tree| phrases::crossed(&tree.losses));
         let estimates = phrases::estimates(self.report);
-        let has_stacks = |process: &ProcessReport| !process.process.stacks.is_empty();
+        let has_stacks = |process: &ProcessReport| !process.stacks.has_exact_stacks();
         let shown = self.report.tracked().any(has_stacks);
         let shown = shown.then(|| "stacks are shown by --format html and flamegraph".to_owned());
         crossed

@@ -19,10 +19,24 @@ impl Page<'_> {
 
     /// Gives what stacks held at the peak of the process that had the highest.
     pub(super) fn peak_stacks(&self, most: usize) -> String {
-        self.stacks("At the peak, by stack", Measure::Peak, most, |stack| {
+        let text = self.stacks("At the peak, by stack", Measure::Peak, most, |stack| {
             let (bytes, blocks) = stack.figures.at_peak;
             held(bytes, blocks)
-        })
+        });
+        let catalog = &self.report.catalog;
+        let books = self
+            .report
+            .heaviest()
+            .and_then(|process| process.books.as_ref());
+        let mut sites = books.iter().flat_map(|books| &books.sites);
+        let has_charges = sites.any(|row| catalog.is_charged(row.site));
+        match has_charges && !text.is_empty() {
+            true => {
+                text + &self
+                    .faint("  the peak of blocks alone: what was charged by name has no stack")
+            }
+            false => text,
+        }
     }
 
     /// Gives the stacks whose blocks the next operation of the same thread freed.
