@@ -9,14 +9,18 @@ static hl_fullness *_Atomic lenders[MAX_LENDERS];
 static _Atomic uint32_t lender_count;
 _Alignas(64) hl_epoch hl_credit_epoch;
 
-static int64_t credit_of_others(const hl_fullness *me)
+/* Gives what it says, and whether any of it may be used. */
+static int64_t credit_of_others(const hl_fullness *me, bool *usable)
 {
     int64_t sum = 0;
+    uint64_t now = atomic_load_explicit(&hl_credit_epoch.now, memory_order_relaxed);
     uint32_t count = atomic_load_explicit(&lender_count, memory_order_relaxed);
     for (uint32_t i = 0; i < count && i < MAX_LENDERS; i++) {
         hl_fullness *lender = atomic_load_explicit(&lenders[i], memory_order_acquire);
-        if (lender && lender != me)
-            sum += __atomic_load_n(&lender->credit, __ATOMIC_RELAXED);
+        int64_t credit = lender && lender != me ? __atomic_load_n(&lender->credit, __ATOMIC_RELAXED) : 0;
+        if (credit && __atomic_load_n(&lender->epoch, __ATOMIC_RELAXED) == now)
+            *usable = true;
+        sum += credit;
     }
     return sum;
 }
@@ -41,17 +45,21 @@ bool hl_passes_slowly(hl_samples *all, hl_fullness *full, uint64_t bytes)
     int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
     int64_t held = __atomic_add_fetch(&all->held_bytes, (int64_t)bytes - mine, __ATOMIC_RELAXED);
     int64_t room = __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED) - held;
+    int64_t others = 0;
     if (room < 0) {
-        int64_t others = credit_of_others(full);
-        if (others)
+        bool usable = false;
+        others = credit_of_others(full, &usable);
+        if (usable)
             atomic_fetch_add_explicit(&hl_credit_epoch.now, 1, memory_order_relaxed);
-        return raise_most(all, held - others);
+        if (raise_most(all, held - others))
+            return true;
+        room += others; /* which nobody may use: of a thread that has ended it is never returned */
     }
     if (full && full->lends && room > 1) { /* half of the room, for next time; others may be as quick */
         room /= 2;
         full->epoch = atomic_load_explicit(&hl_credit_epoch.now, memory_order_relaxed);
         held = __atomic_add_fetch(&all->held_bytes, room, __ATOMIC_RELAXED);
-        if (held <= __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED))
+        if (held - others <= __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED))
             hl_bump((uint64_t *)&full->credit, (uint64_t)room);
         else
             __atomic_fetch_sub(&all->held_bytes, room, __ATOMIC_RELAXED);
