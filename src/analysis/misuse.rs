@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::catalog::{Catalog, Place};
-use crate::recording::model::{Inlined, Misuse, MisuseKind, MisuseStack, Module, Site};
+use crate::recording::model::{Inlined, Misuse, MisuseKind, MisuseStack};
+#[cfg(feature = "cli")]
+use crate::recording::model::{Module, Site};
 
 /// A function on a stack, at one place within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
