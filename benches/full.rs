@@ -131,7 +131,7 @@ fn compare_times(program: &Path, full: &Variant, ledgers: &Ledgers, output: &Pat
 /// The window's sizes and addresses are random, as a program's are.
 fn compare_data(program: &Path, full: &Variant, ledgers: &Ledgers, output: &Path) {
     let scratch = output.parent().expect("a directory");
-    let allocations = if rounds(2) == 2 { "10000000" } else { "200000" };
+    let allocations = "10000000";
     let words = ["window", "1", allocations, "15", "operations"];
     numbers(full.command(program).args(words));
     let ours = occupied_kib(ledgers.path(), "");

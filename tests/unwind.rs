@@ -129,7 +129,9 @@ fn check_shapes(test: &str, words: &[&str]) -> Found {
 
 #[test]
 fn frames_of_every_kind_are_those_of_libgcc() {
-    check_shapes("unwind_frames", &["frames"]).assert_all_whole();
+    let found = check_shapes("unwind_frames", &["frames"]);
+    found.assert_all_whole();
+    assert!(found.remembered > found.walks / 2, "{found:?}");
 }
 
 #[test]
@@ -304,7 +306,7 @@ fn the_bench_finds_all_its_unwinders() {
             .arg("-ldl"),
     );
     assert!(output.status.success(), "{output:?}");
-    for unwinder in ["heapledger", "libgcc", "libunwind"] {
+    for unwinder in ["heapledger", "remembered", "libgcc", "libunwind"] {
         for objects in ["one", "several"] {
             let output = run_within(
                 PATIENCE,
