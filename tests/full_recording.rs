@@ -687,7 +687,10 @@ fn the_summary_says_what_is_known_of_single_allocations() {
         sampled.contains("samples, one in 4.0 KiB on average"),
         "{sampled}"
     );
-    assert!(!summary(COUNT).contains("stacks"), "{full}");
+    assert!(
+        summary(COUNT).contains("no stacks were kept (--mode count)"),
+        "{full}"
+    );
 }
 
 #[test]
