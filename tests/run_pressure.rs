@@ -339,10 +339,8 @@ fn a_jvm_collects_what_only_c_knows_is_large() {
     );
     assert_eq!(output.code(), 0, "{}", output.error);
     let mut all = report.processes().into_iter().flat_map(events);
-    // A buffer at least: on a busy machine the JVM's cleaner may rest in the middle of its work for
-    // longer than live bytes are waited for, and the rest of them comes free later.
     let freed = all.any(|event| {
-        calls(event) == [("jvm", "returned")] && number(&event["freed_bytes"]) >= 8 * MIB
+        calls(event) == [("jvm", "returned")] && number(&event["freed_bytes"]) >= 32 * MIB
     });
     assert!(freed, "{}", report.root()["pressure"]);
 }
@@ -519,10 +517,14 @@ fn a_target_that_is_stopped_holds_nothing_up() {
     let child = report.processes()[1];
     assert_eq!(child["outcome"]["running"], true);
     assert_eq!(event(child)["complete"], false);
-    // It may be gone: the kernel hangs up on stopped processes whose group has lost its leader's parent.
     let pid = child["pid"].to_string();
-    let ended = Command::new("kill").args(["-KILL", &pid]).output();
-    assert!(ended.is_ok(), "{ended:?}");
+    assert!(
+        Command::new("kill")
+            .args(["-KILL", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
