@@ -26,6 +26,7 @@ mod load;
 mod misuse;
 pub mod model;
 mod paths;
+mod pressure;
 pub(crate) mod resolve;
 mod sampled;
 #[cfg(feature = "cli")]
