@@ -296,16 +296,16 @@ HL_INLINE bool may_go_fast(const hl_private *own)
            HL_LIKELY(!own->watch.on);
 }
 
-void *hl_full_malloc(void *block, uint64_t requested, uint64_t call_site)
+bool hl_full_malloc(void *block, uint64_t requested, uint64_t call_site)
 {
     hl_private *own = hl_me.own;
     hl_place place;
     if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place)) || hl_glibc_mapped(block))
-        return hl_book_slowly(block, requested, call_site);
+        return false;
     uint64_t bytes = hl_glibc_inside(block);
     int left = hl_book_by(own, place, HL_GLIBC_SHIFT, bytes, requested, call_site, HL_SIDE_C);
     if (HL_UNLIKELY(left == HL_SLOW))
-        return hl_book_slowly(block, requested, call_site);
+        return false;
     uint32_t index = row_here(own, call_site, HL_SIDE_C);
     book_row(hl_exact_row(index), bytes, own);
     uint64_t *word = hl_leaf_word(place.leaf, place.at, HL_GLIBC_SHIFT);
@@ -313,24 +313,20 @@ void *hl_full_malloc(void *block, uint64_t requested, uint64_t call_site)
     own->full.last = block;
     if (HL_UNLIKELY(left == HL_QUANTUM_UP))
         hl_quantum_here();
-    return block;
+    return true;
 }
 
-void hl_full_free(void *block, uint64_t call_site)
+bool hl_full_free(void *block, uint64_t call_site)
 {
     hl_private *own = hl_me.own;
     hl_place place;
-    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place))) {
-        hl_release_slowly(block, call_site);
-        return;
-    }
+    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place)))
+        return false;
     uint16_t *entry = hl_leaf_entry(place.leaf, place.at, HL_GLIBC_SHIFT);
     uint64_t *word = hl_leaf_word(place.leaf, place.at, HL_GLIBC_SHIFT), live = __atomic_load_n(word, __ATOMIC_RELAXED);
     hl_record *record = own->of_owner[HL_SIDE_C][hl_entry_owner(*entry)];
-    if (HL_UNLIKELY(!record) || HL_UNLIKELY(!says(HL_GLIBC_SHIFT, live, WORD_LIVE, block)) || hl_glibc_mapped(block)) {
-        hl_release_slowly(block, call_site);
-        return;
-    }
+    if (HL_UNLIKELY(!record) || HL_UNLIKELY(!says(HL_GLIBC_SHIFT, live, WORD_LIVE, block)) || hl_glibc_mapped(block))
+        return false;
     uint32_t index = row_here(own, call_site, HL_SIDE_C);
     __atomic_store_n(word, freed_word(live, index), __ATOMIC_RELAXED);
     bool temporary = own->full.last == block;
@@ -340,7 +336,7 @@ void hl_full_free(void *block, uint64_t call_site)
     hl_entry_clear(entry);
     if (HL_UNLIKELY(left == HL_QUANTUM_UP))
         hl_quantum_here();
-    hl.next.free(block);
+    return true;
 }
 
 /* ---- wrapped allocators: taken out and freed at once ---- */

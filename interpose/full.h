@@ -37,13 +37,11 @@ void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t 
 HL_COLD void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side);
 /*
  * What malloc and free do in mode full once there is a block, or before there is
- * none: fast for blocks of glibc's whose owner has a record here, else as below.
+ * none: fast for blocks of glibc's whose owner has a record here. False: nothing is
+ * booked, and the way that is always right is to be gone.
  */
-HL_COLD void *hl_full_malloc(void *block, uint64_t requested, uint64_t call_site);
-HL_COLD void hl_full_free(void *block, uint64_t call_site);
-/* In hooks.c: the way that is always right. */
-HL_COLD void *hl_book_slowly(void *block, uint64_t requested, uint64_t call_site);
-HL_COLD void hl_release_slowly(void *block, uint64_t call_site);
+HL_COLD bool hl_full_malloc(void *block, uint64_t requested, uint64_t call_site);
+HL_COLD bool hl_full_free(void *block, uint64_t call_site);
 
 /* A block that is nobody's here has been allocated: what its address was before is of no interest any more. */
 HL_COLD void hl_full_unseen(hl_map *map, const void *block);

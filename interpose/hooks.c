@@ -18,16 +18,13 @@ HL_INLINE uint64_t usable(uint32_t live, void *block)
 
 /* ---- booking what the next allocator gave ---- */
 
-void *hl_book_slowly(void *block, uint64_t requested, uint64_t site)
+static HL_COLD void *book_slow(void *block, size_t requested, uint64_t site)
 {
+    if (hl.full && hl_full_malloc(block, requested, site))
+        return block;
     if (block && hl_ready())
         hl_book_slow(hl_next_map(), block, usable(live_now(), block), requested, site, HL_SIDE_C, false);
     return block;
-}
-
-static HL_COLD void *book_slow(void *block, size_t requested, uint64_t site)
-{
-    return hl.full ? hl_full_malloc(block, requested, site) : hl_book_slowly(block, requested, site);
 }
 
 static HL_COLD void *quantum_after(void *block)
@@ -95,21 +92,15 @@ static HL_COLD void release_fully(void *block, uint64_t site);
 /* Where the free returns to is asked here, which a tail call reaches: the fast way needs no register for it. */
 static HL_COLD void release_slow(void *block)
 {
-    if (hl.full)
-        hl_full_free(block, HL_CALLER());
-    else
-        hl_release_slowly(block, HL_CALLER());
-}
-
-void hl_release_slowly(void *block, uint64_t site)
-{
+    const uint64_t site = HL_CALLER();
     if (!block)
         return;
-    if (live_now() == HL_LIVE_OTHER) {
+    if (hl.full && hl_full_free(block, site))
+        hl.next.free(block);
+    else if (live_now() == HL_LIVE_OTHER)
         release_other(block, site);
-        return;
-    }
-    release_fully(block, site);
+    else
+        release_fully(block, site);
 }
 
 /* In mode full. */

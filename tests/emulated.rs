@@ -170,8 +170,10 @@ fn stacks_are_those_of_libgcc_on_aarch64() {
         .arg(&checker)
         .arg(sources().join("unwind_checker_library.c"))
         .args(
-            ["", "_cfi", "_full", "_modules", "_stack", "_tables"]
-                .map(|part| interpose.join(format!("unwind{part}.c"))),
+            [
+                "", "_cfi", "_full", "_memo", "_modules", "_stack", "_tables",
+            ]
+            .map(|part| interpose.join(format!("unwind{part}.c"))),
         )
         .arg("-ldl")
         .current_dir(env!("CARGO_MANIFEST_DIR")));
@@ -205,6 +207,7 @@ fn stacks_are_those_of_libgcc_on_aarch64() {
         let words: Vec<&str> = said.split_whitespace().collect();
         assert_eq!(words[..2], ["walks", words[3]], "{shape}: {said}");
         assert_eq!(words[2], "whole", "{shape}: {said}");
-        assert_eq!(words[12..], ["different", "0"], "{shape}: {said}");
+        assert_eq!(words[12], "remembered", "{shape}: {said}");
+        assert_eq!(words[14..], ["different", "0"], "{shape}: {said}");
     }
 }

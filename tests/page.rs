@@ -589,7 +589,7 @@ fn the_command_writes_the_page_of_a_real_recording() {
     let recording = directory.join("list.hlr");
     let page = directory.join("list.html");
     let recorded = run(heapledger()
-        .args(["run", "-q", "-o"])
+        .args(["run", "-q", "--mode", "full", "-o"])
         .arg(&recording)
         .args(["--", "ls", "/"]));
     assert_eq!(recorded.code(), 0, "{}", recorded.error);
