@@ -226,8 +226,8 @@ fn a_program_that_offers_no_symbol_may_forbid_itself_the_precise_clock_too() {
     let program = program("seccomp_strict.c")
         .flags(["-no-pie", "-Wl,--hash-style=gnu"])
         .build(&directory);
-    let report = Case::new(&directory, "seccomp_strict.c", program)
-        .check_with(&["--sample-bytes", "300"]);
+    let report =
+        Case::new(&directory, "seccomp_strict.c", program).check_with(&["--sample-bytes", "300"]);
     let step_s = seconds(&report.root()["lifetimes"]["step_s"]);
     assert!(step_s > 1e-6, "its clock is the coarse one: {step_s}");
 }
