@@ -98,8 +98,9 @@ HL_INLINE bool goes_alike(hl_walker *walker, const record *kept, uint32_t walk)
     const uint32_t objects = *(const volatile uint16_t *)&kept->objects;
     const hl_noted *word = (const hl_noted *)(const void *)(kept + 1), *end = word + words;
     for (; word != end; word++) {
-        const uintptr_t at = *(const volatile uintptr_t *)&word->at;
-        if (is_interrupted(walker, walk) || *(const volatile uintptr_t *)at != word->value)
+        uintptr_t at = word->at;
+        __asm__ volatile("" : "+r"(at) : : "memory"); /* read before the next, and not again; a volatile one costs more */
+        if (HL_UNLIKELY(walker->walk != walk) || *(const uintptr_t *)at != word->value)
             return false;
     }
     return HL_LIKELY(!objects) || objects_are_there(walker, end, objects);
