@@ -83,13 +83,27 @@ static HL_COLD bool objects_are_there(hl_walker *walker, const hl_noted *objects
     return true;
 }
 
-HL_INLINE bool goes_alike(hl_walker *walker, const record *kept)
+HL_INLINE bool is_interrupted(const hl_walker *walker, uint32_t walk)
 {
-    const hl_noted *word = (const hl_noted *)(const void *)(kept + 1), *end = word + kept->words;
-    for (; word != end; word++)
-        if (*(const uintptr_t *)word->at != word->value)
+    return HL_UNLIKELY(*(const volatile uint32_t *)&walker->walk != walk);
+}
+
+/*
+ * A handler that walks meanwhile may keep its walk where ours is read from. So what
+ * was read is used only if none has come since, also for finding the next word.
+ */
+HL_INLINE bool goes_alike(hl_walker *walker, const record *kept, uint32_t walk)
+{
+    const uint32_t words = *(const volatile uint16_t *)&kept->words;
+    const uint32_t objects = *(const volatile uint16_t *)&kept->objects;
+    const hl_noted *word = (const hl_noted *)(const void *)(kept + 1), *end = word + words;
+    for (; word != end; word++) {
+        uintptr_t at = word->at;
+        __asm__ volatile("" : "+r"(at) : : "memory"); /* read before the next, and not again; a volatile one costs more */
+        if (HL_UNLIKELY(walker->walk != walk) || *(const uintptr_t *)at != word->value)
             return false;
-    return HL_LIKELY(!kept->objects) || objects_are_there(walker, end, kept->objects);
+    }
+    return HL_LIKELY(!objects) || objects_are_there(walker, end, objects);
 }
 
 uint32_t hl_unwind_known_from(hl_walker *walker, uint64_t call_site, uint32_t tag, uint32_t before);
@@ -111,13 +125,15 @@ uint32_t hl_unwind_known_from(hl_walker *walker, uint64_t call_site, uint32_t ta
     const uint32_t walk = ++walker->walk, cell = cell_of(walker->registers[HL_REG_SP], call_site, tag);
     for (uint32_t way = 0; way < WAYS; way++) {
         const record *kept = record_at(memo, memo->cells[cell + way]);
-        if (!kept || !begins_alike(kept, walker, call_site, tag) || !goes_alike(walker, kept))
+        if (!kept || !begins_alike(kept, walker, call_site, tag) || !goes_alike(walker, kept, walk))
             continue;
-        uint32_t answer = kept->answer;
+        uint32_t answer = *(const volatile uint32_t *)&kept->answer;
         /* A handler may have overwritten what we compared with. */
-        if (HL_LIKELY(*(volatile uint32_t *)&walker->walk == walk))
+        if (HL_LIKELY(!is_interrupted(walker, walk)))
             return answer;
     }
+    if (is_interrupted(walker, walk))
+        return torn(walker);
     walker->count = hl_unwind_noting(walker, call_site, &memo->notes);
     return 0;
 }
@@ -139,26 +155,31 @@ void hl_unwind_keep(hl_walker *walker, uint64_t call_site, uint32_t tag, uint32_
     hl_memo *memo = walker->memo;
     const hl_notes *notes = &memo->notes;
     const uint32_t walk = walker->walk;
-    if (notes->walk != walk || !notes->words)
+    if (notes->walk != walk)
         return;
-    const uint64_t place = take(memo, (uint32_t)RECORD_UNITS + notes->words + notes->objects);
+    /* Read once: a handler's walk may change them, and count more than there is room for. */
+    const uint32_t words = *(const volatile uint32_t *)&notes->words;
+    const uint32_t objects = *(const volatile uint32_t *)&notes->objects;
+    if (!words || words > HL_NOTED_WORDS || objects > HL_NOTED_OBJECTS)
+        return;
+    const uint64_t place = take(memo, (uint32_t)RECORD_UNITS + words + objects);
     record *kept = (void *)&memo->ring[place % RING_UNITS];
     hl_noted *to = (hl_noted *)(void *)(kept + 1);
-    for (uint32_t i = 0; i < notes->words; i++)
+    for (uint32_t i = 0; i < words; i++)
         to[i] = notes->word[i];
-    for (uint32_t i = 0; i < notes->objects; i++)
-        to[notes->words + i] = notes->object[i];
+    for (uint32_t i = 0; i < objects; i++)
+        to[words + i] = notes->object[i];
     *kept = (record){.at = walker->registers[HL_REG_RA],
                      .sp = walker->registers[HL_REG_SP],
                      .fp = walker->registers[HL_REG_FP],
                      .call_site = call_site,
                      .tag = tag,
                      .answer = answer,
-                     .words = (uint16_t)notes->words,
-                     .objects = (uint16_t)notes->objects,
+                     .words = (uint16_t)words,
+                     .objects = (uint16_t)objects,
                      .uses_fp = notes->uses_fp};
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (*(volatile uint32_t *)&walker->walk != walk) {
+    if (is_interrupted(walker, walk)) {
         /* A handler came: the notes may be its, and if it filled the ring, we have written into what it kept. */
         if (memo->cursor - place > RING_UNITS)
             hl_memo_forget(memo);

@@ -126,12 +126,13 @@ bool hl_codes_begin(void *found)
 
 /*
  * A word that two builds do not share: of the build-id, if that is in the first
- * page, else of the ELF header, which says how long the file is. NULL: neither;
- * a program that is not moved from its place is never unloaded.
+ * page, else of the ELF header, which says how long the file is. NULL: neither.
+ * That header is where the object's memory begins, which is not l_addr in an
+ * object that was linked for another address than 0.
  */
 static const uint64_t *mark_of(const found_object *object)
 {
-    const ElfW(Ehdr) *elf = object->link_map ? (const void *)object->link_map->l_addr : NULL;
+    const ElfW(Ehdr) *elf = object->link_map ? object->map_start : NULL;
     if (!elf || !hl_same_bytes(elf->e_ident, ELFMAG, SELFMAG) ||
         elf->e_phoff + elf->e_phnum * sizeof(ElfW(Phdr)) > FIRST_PAGE)
         return NULL;

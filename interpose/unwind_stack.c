@@ -37,6 +37,7 @@ bool hl_load_slow(hl_walker *walker, uintptr_t at, uintptr_t *value)
 
 /* The top of the main thread's stack, where the kernel put sixteen random bytes. */
 static uintptr_t main_top;
+static uintptr_t main_block; /* that thread's block, which lies elsewhere; 0: another thread began */
 
 #define NEAR ((uintptr_t)8 << 20) /* libraries' thread-local data lie above the first frame */
 
@@ -63,18 +64,20 @@ static bool can_be_read(uintptr_t low, uintptr_t high)
 /*
  * A walk that came from `low` straight to where this thread began, just below
  * its own block, has shown that all between is this thread's stack, which is
- * there as long as the thread is. A coroutine's walk ends elsewhere, and one
- * that went through a signal's frame has a part for each stack, of which the
- * last counts.
+ * there as long as the thread is. A coroutine's walk ends elsewhere, with at
+ * least a guard between that and the block, and one that went through a signal's
+ * frame has a part for each stack, of which the last counts. The main thread's
+ * block is on no stack: libraries lie around it, and coroutines' stacks soon below.
  */
 void hl_trust(hl_walker *walker, uintptr_t low, uintptr_t high)
 {
     low &= ~(PAGE - 1); /* what is lower in the page that the stack pointer is in can be read as well */
-    if (high <= low || high - low > HL_MOST_STACK || thread_block() - high >= NEAR)
+    const uintptr_t block = thread_block();
+    if (high <= low || high - low > HL_MOST_STACK || block - high >= NEAR || block == main_block)
         return;
     if (low >= walker->low && high - walker->low <= walker->bytes + sizeof(uintptr_t))
         return;
-    if (!can_be_read(low, high))
+    if (!can_be_read(low, block))
         return;
     walker->low = low;
     walker->bytes = high - low - (sizeof(uintptr_t) - 1); /* where a whole word begins */
@@ -114,4 +117,5 @@ bool hl_is_sigreturn(const hl_code *code, uintptr_t at)
 void hl_stacks_begin(void)
 {
     main_top = getauxval(AT_RANDOM);
+    main_block = hl_gettid() == hl_getpid() ? thread_block() : 0;
 }

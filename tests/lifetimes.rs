@@ -218,6 +218,20 @@ fn a_program_that_may_forbid_itself_the_precise_clock_is_not_killed_for_it() {
     );
 }
 
+/// GNU's linker says of an object that offers nothing as if it asked for nothing either.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_program_that_offers_no_symbol_may_forbid_itself_the_precise_clock_too() {
+    let directory = workspace("lifetimes_no_pie");
+    let program = program("seccomp_strict.c")
+        .flags(["-no-pie", "-Wl,--hash-style=gnu"])
+        .build(&directory);
+    let report =
+        Case::new(&directory, "seccomp_strict.c", program).check_with(&["--sample-bytes", "300"]);
+    let step_s = seconds(&report.root()["lifetimes"]["step_s"]);
+    assert!(step_s > 1e-6, "its clock is the coarse one: {step_s}");
+}
+
 #[test]
 fn in_mode_count_nothing_is_said_of_lifetimes() {
     let (directory, program) = built("lifetimes_count");
