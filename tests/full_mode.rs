@@ -185,11 +185,6 @@ fn strict_seccomp_kills_nobody_on_our_account() {
 }
 
 #[test]
-fn a_tight_address_space_limit_takes_nothing_from_the_program() {
-    Case::of("limit_address_space.c").check_with(FULL);
-}
-
-#[test]
 fn five_thousand_sites_are_told_apart() {
     check("many_sites.c", Case::of("many_sites.c"));
 }
