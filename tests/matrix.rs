@@ -476,6 +476,7 @@ fn gcc_compiles_a_file() {
             let found = report.processes().into_iter().filter(is).count();
             assert_eq!(found, 1, "{name}\n{report}");
         }
+        assert_eq!(report.processes().len(), 3, "gcc, cc1 and as\n{report}");
     });
 }
 

@@ -224,6 +224,87 @@ fn children_that_live_for_a_moment_have_their_own_outcomes() {
     );
 }
 
+const MANY_IMAGES: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    void *volatile block = malloc(100);
+    if (argc > 1)
+        return block ? 7 : 255;
+    kill(getppid(), SIGSTOP);
+    for (int i = 0; i < 20; i++) {
+        if (fork() == 0) {
+            block = malloc(100);
+            execl(argv[0], argv[0], "again", NULL);
+            _exit(254);
+        }
+        wait(0);
+    }
+    kill(getppid(), SIGCONT);
+    return 0;
+}
+"#;
+
+#[test]
+fn what_comes_to_light_all_at_once_is_put_in_order() {
+    let home = Home::new();
+    home.compile("many", MANY_IMAGES, &[]);
+    let output = home.run(&["-q", "--", "./many"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let processes = home.recording().processes;
+    let reasons: Vec<_> = processes
+        .iter()
+        .filter_map(|process| process.untracked_reason.as_deref())
+        .collect();
+    assert_eq!(reasons, [""; 0]);
+    let is_exec = |process: &&Process| process.outcome == Outcome::Exec;
+    assert_eq!(processes.iter().filter(is_exec).count(), 20);
+    assert_eq!(processes.len(), 1 + 2 * 20);
+}
+
+const HELD: &str = r#"
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    void *volatile block = malloc(100);
+    int status = 255;
+    if (argc > 1)
+        return block ? 7 : 255;
+    pid_t child = fork();
+    if (child == 0) {
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        execl(argv[0], argv[0], "again", NULL);
+        _exit(254);
+    }
+    /* Its loader has not begun. Nobody tells how often the recorder has looked meanwhile. */
+    if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+        return 253;
+    nanosleep(&(struct timespec){ .tv_nsec = 400000000 }, NULL);
+    ptrace(PTRACE_DETACH, child, 0, 0);
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 252;
+}
+"#;
+
+#[test]
+fn a_program_that_is_long_in_loading_is_no_stranger() {
+    let home = Home::new();
+    home.compile("held", HELD, &[]);
+    let output = home.run(&["-q", "--", "./held"]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    let processes = home.recording().processes;
+    let reasons: Vec<_> = processes
+        .iter()
+        .map(|process| process.untracked_reason.as_deref())
+        .collect();
+    assert_eq!(reasons, [None; 2]);
+}
+
 #[test]
 fn our_own_failures_are_told_apart() {
     let home = Home::new();

@@ -10,6 +10,8 @@ use crate::recording::resolve::seconds_between;
 
 /// Name by which the preload library is known in /proc/PID/maps.
 pub(super) const LIBRARY: &str = "/libheapledger.so";
+/// The loader maps it after all that is preloaded. On a busy machine it may take any time.
+const MAPPED_LATER: &str = "/libc.so";
 /// Distance of two scans, if they are cheap.
 const INTERVAL: Duration = Duration::from_millis(15);
 /// A scan may cost this part of the time.
@@ -82,13 +84,16 @@ impl Strangers {
                 .candidates
                 .get(&pid)
                 .filter(|(earlier, _)| *earlier == identity);
-            let sightings = before.map_or(1, |(_, sightings)| (sightings + 1).min(SIGHTINGS + 1));
-            seen.insert(pid, (identity, sightings));
-            if sightings == SIGHTINGS
-                && let Some(reason) = reason(pid, known(pid).is_some())
-            {
-                found.push(Found { pid, stat, reason });
+            let mut sightings =
+                before.map_or(1, |(_, sightings)| (sightings + 1).min(SIGHTINGS + 1));
+            if sightings == SIGHTINGS {
+                match verdict(pid, known(pid).is_some()) {
+                    Verdict::Stranger(reason) => found.push(Found { pid, stat, reason }),
+                    Verdict::Loading => sightings -= 1,
+                    Verdict::Ours => {}
+                }
             }
+            seen.insert(pid, (identity, sightings));
         }
         self.candidates = seen;
         self.next = Instant::now() + INTERVAL.max(began.elapsed() * COST_DIVISOR);
@@ -112,28 +117,43 @@ impl Strangers {
     }
 }
 
-/// Says why a process keeps no ledger; `None` when it merely has not allocated
-/// since its fork, or only moved its arguments.
-fn reason(pid: u32, had_ledger: bool) -> Option<String> {
+/// What a look at an image says.
+enum Verdict {
+    /// It keeps no ledger, for this reason.
+    Stranger(String),
+    /// The loader has not come far enough to tell.
+    Loading,
+    /// It merely has not allocated since its fork, or only moved its arguments.
+    Ours,
+}
+
+fn verdict(pid: u32, had_ledger: bool) -> Verdict {
     match proc::maps(pid, LIBRARY) {
-        Some(true) => return None,
-        None if had_ledger => return None,
+        Some(true) => return Verdict::Ours,
+        None if had_ledger => return Verdict::Ours,
         _ => {}
     }
     let image = inspect::inspect_file(Path::new(&format!("/proc/{pid}/exe")));
     if let Some(reason) = image.untracked {
-        return Some(reason.to_string());
+        return Verdict::Stranger(reason.to_string());
     }
-    let exe = proc::exe(pid)?;
+    let Some(exe) = proc::exe(pid) else {
+        return Verdict::Ours;
+    };
     if let Some(reason) = inspect::privileges(&exe) {
-        return Some(reason.to_string());
+        return Verdict::Stranger(reason.to_string());
     }
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let is_set = environment
         .split(|&byte| byte == 0)
         .any(|entry| entry.starts_with(b"LD_PRELOAD="));
-    Some(match is_set {
-        true => super::NOT_LOADED.to_owned(),
-        false => "started without LD_PRELOAD in its environment".to_owned(),
-    })
+    if !is_set {
+        return Verdict::Stranger("started without LD_PRELOAD in its environment".to_owned());
+    }
+    match proc::maps(pid, MAPPED_LATER) {
+        Some(true) if proc::maps(pid, LIBRARY) == Some(false) => {
+            Verdict::Stranger(super::NOT_LOADED.to_owned())
+        }
+        _ => Verdict::Loading,
+    }
 }

@@ -3,8 +3,9 @@
 //! One loop waits for signals, for new ledgers, for processes that end, and for
 //! the time of the next reading.
 
+mod admission;
+
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::arrivals::{Arrival, open_complete};
+use super::arrivals::Arrival;
 use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
 use super::lives::Lives;
@@ -22,9 +23,8 @@ use super::namer::{Named, Namer};
 use super::pressure::Stewards;
 use super::signals::Signals;
 use super::spotter::Spotter;
-use super::strangers::{self, Strangers};
-use super::{ending, mono_ns, proc, unix_ns};
-use crate::ledger::layout::{self, Header};
+use super::strangers::Strangers;
+use super::{ending, mono_ns, unix_ns};
 use crate::recording::model::{Outcome, Process};
 use crate::recording::resolve::seconds_between;
 
@@ -217,89 +217,6 @@ impl<'a> Watch<'a> {
                 let _ = kill_process(pid, signal);
             }
         }
-    }
-
-    /// Looks for ledgers that the kernel has not told of yet.
-    fn look(&self) {
-        if let Some(spotter) = &self.spotter {
-            spotter.look();
-        }
-    }
-
-    fn admit_all(&mut self) {
-        if let Some(spotter) = &self.spotter {
-            self.arrivals.extend(spotter.take());
-        }
-        for arrival in std::mem::take(&mut self.arrivals) {
-            match open_complete(&arrival) {
-                Ok(Some((file, header))) => self.admit(arrival, file, &header),
-                Ok(None) => self.arrivals.push(arrival),
-                // Its writer died before it was complete, or it is no ledger.
-                Err(_) => drop(fs::remove_file(&arrival.path)),
-            }
-        }
-    }
-
-    fn admit(&mut self, arrival: Arrival, file: fs::File, header: &Header) {
-        let Arrival { path, pid, pidfd } = arrival;
-        let mut image = Image::new(pid, header.created_mono_ns, BooksOf::Ledger { file, path });
-        image.start_ticks = header.start_ticks;
-        let stat = proc::stat(pid);
-        // A child that was forked to exec may be another program by now: then its
-        // arguments are not this image's.
-        if let Some(stat) = stat.filter(|_| proc::maps(pid, strangers::LIBRARY) != Some(false)) {
-            image.arguments_at = stat.arguments_at;
-        }
-        if header.flags & layout::FLAG_BYPASSED != 0 {
-            image.mapped = proc::mapped_files(pid);
-        }
-        // Another process with the number that ours has in its own pid namespace.
-        let is_another =
-            |stat: proc::Stat| header.start_ticks != 0 && stat.start_ticks != header.start_ticks;
-        let is_invisible = stat.is_some_and(is_another);
-        image.pidfd = pidfd.filter(|_| !is_invisible);
-        if let Some(previous) = self.take_present(pid) {
-            if previous.created_mono_ns > image.created_mono_ns {
-                self.give(image, Outcome::Exec);
-                return self.insert(previous);
-            }
-            if previous.start_ticks == image.start_ticks {
-                self.give(previous, Outcome::Exec);
-            } else {
-                let outcome = self.outcome(&previous);
-                self.give(previous, outcome);
-            }
-        }
-        self.root_was_seen |= pid == self.root_pid;
-        if pid != self.root_pid && image.pidfd.is_none() && stat.is_none() {
-            let outcome = self.outcome(&image);
-            return self.give_ended(image, outcome);
-        }
-        image.read(Instant::now(), mono_ns());
-        if let Some(stewards) = &mut self.run.stewards {
-            stewards.consider(&mut image);
-        }
-        self.insert(image);
-    }
-
-    fn insert(&mut self, image: Image) {
-        let key = self.next_key;
-        self.next_key += 1;
-        if let Some(pidfd) = image.pidfd.as_ref().filter(|_| image.pid != self.root_pid) {
-            let data = epoll::EventData::new_u64(key);
-            // Without it the end of the process is found at the end of the run.
-            let _ = epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN);
-        }
-        if let Some(next) = image.next_reading() {
-            self.next_reading = self.next_reading.min(next);
-        }
-        self.present.insert(image.pid, key);
-        self.images.insert(key, image);
-    }
-
-    fn take_present(&mut self, pid: u32) -> Option<Image> {
-        let key = self.present.remove(&pid)?;
-        self.images.remove(&key)
     }
 
     fn give(&mut self, image: Image, outcome: Outcome) {
