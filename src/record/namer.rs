@@ -351,6 +351,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_is_named_by_whoever_has_read_the_module() {
+        assert_eq!(one_that_is_named() + another_of_them(), 5);
+        let (module, [first, second]) = module_and_sites();
+        let elsewhere = Module {
+            path: "/nowhere/libgone.so".into(),
+            build_id: vec![1],
+        };
+        let sites = vec![site(0, first), site(1, 64), site(0, second)];
+        let mut tables = Tables::with(vec![module.clone(), elsewhere], sites);
+        let thread = Thread::begin().unwrap();
+        *lock(&thread.reading) = Some(module);
+        thread.has_ended.store(true, Ordering::Relaxed);
+        let mut known = HashSet::new();
+        thread.finish(&mut tables, Detail::Quick, &mut known);
+        assert_eq!(known, HashSet::from([0, 1, 2]), "looked for, if in vain");
+        let has_name = |site: &Site| site.symbol.is_some();
+        assert_eq!(
+            tables.sites.iter().map(has_name).collect::<Vec<_>>(),
+            [true, false, true]
+        );
+    }
+
+    #[test]
     fn a_short_program_gets_no_thread() {
         let now = Instant::now();
         let mut namer = Namer::new(now);

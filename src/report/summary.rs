@@ -225,6 +225,9 @@ impl Summary<'_> {
             ),
         };
         writeln!(out, "\n  {line}")?;
+        if let Some(lived) = phrases::lived(&self.0.tally.lived) {
+            writeln!(out, "  {lived}")?;
+        }
         if matches!(self.0.mode, Mode::Sample { .. }) {
             let more = "for exact stacks: heapledger run --mode full";
             writeln!(out, "  {}", style.paint(Ink::Faint, more))?;

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::analysis::fixture;
-use crate::analysis::tally::Tally;
+use crate::analysis::tally::{Lived, Tally};
 
 #[test]
 fn it_says_who_held_the_peak() {
@@ -91,6 +91,26 @@ fn the_mode_is_said_and_the_way_to_exact_stacks() {
         of_mode(Mode::Full, 1234, 0),
         "\n  1,234 allocations with their stacks, 7 stacks in all\n"
     );
+}
+
+#[test]
+fn what_hardly_lived_and_what_was_never_freed_have_a_line() {
+    let mut lived = Lived {
+        freed_blocks: 150,
+        short_blocks: 124,
+        live_blocks: 50,
+        is_coarse: false,
+    };
+    assert_eq!(
+        phrases::lived(&lived).unwrap(),
+        "of all blocks, by estimate, 62.0 % lived less than 1 ms, 25.0 % were never freed"
+    );
+    lived.is_coarse = true;
+    assert_eq!(
+        phrases::lived(&lived).unwrap(),
+        "of all blocks, by estimate, 25.0 % were never freed"
+    );
+    assert_eq!(phrases::lived(&Lived::default()), None);
 }
 
 #[test]
