@@ -1,7 +1,6 @@
 //! Sentences that more than one format says.
 
 use super::units::{count, counted, printable, unsigned_size};
-use crate::analysis::tally::Lived;
 use crate::analysis::{Call, Cleanups, Filter, Place, Report, signal_name};
 use crate::recording::model::{Losses, Misuse, MisuseEnd, MisuseKind, Mode, Outcome, Process};
 
@@ -210,24 +209,6 @@ pub(crate) fn estimates_of<'a>(processes: impl Iterator<Item = &'a Process>) -> 
         }
     }
     Some(self::samples(samples, mean_bytes?))
-}
-
-/// Says how many blocks hardly lived, and how many were never freed; nothing where no
-/// block was sampled.
-pub(crate) fn lived(lived: &Lived) -> Option<String> {
-    let all = lived.freed_blocks.saturating_add(lived.live_blocks);
-    let percent = |blocks: u64| format!("{:.1} %", blocks as f64 * 100.0 / all as f64);
-    let never = format!("{} were never freed", percent(lived.live_blocks));
-    match (all, lived.is_coarse) {
-        (0, _) => None,
-        (_, true) => Some(format!("of all blocks, by estimate, {never}")),
-        (_, false) => {
-            let short = percent(lived.short_blocks);
-            Some(format!(
-                "of all blocks, by estimate, {short} lived less than 1 ms, {never}"
-            ))
-        }
-    }
 }
 
 /// Says what stacks are worth in mode sample, and that the rest is exact.

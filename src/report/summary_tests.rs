@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::analysis::fixture;
-use crate::analysis::tally::{Lived, Tally};
+use crate::analysis::tally::Tally;
 
 #[test]
 fn it_says_who_held_the_peak() {
@@ -102,15 +102,15 @@ fn what_hardly_lived_and_what_was_never_freed_have_a_line() {
         is_coarse: false,
     };
     assert_eq!(
-        phrases::lived(&lived).unwrap(),
+        lived_line(&lived).unwrap(),
         "of all blocks, by estimate, 62.0 % lived less than 1 ms, 25.0 % were never freed"
     );
     lived.is_coarse = true;
     assert_eq!(
-        phrases::lived(&lived).unwrap(),
+        lived_line(&lived).unwrap(),
         "of all blocks, by estimate, 25.0 % were never freed"
     );
-    assert_eq!(phrases::lived(&Lived::default()), None);
+    assert_eq!(lived_line(&Lived::default()), None);
 }
 
 #[test]
