@@ -165,6 +165,7 @@ fn stack(index: u32) -> Stack {
     Stack {
         frames: (0..FRAMES).rev().map(branch).collect(),
         is_truncated: false,
+        is_guessed: false,
         side: if index.is_multiple_of(3) {
             Side::Rust
         } else {

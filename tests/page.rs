@@ -571,9 +571,9 @@ fn a_hundred_thousand_stacks_make_a_page_that_opens() {
     let stacks = &recording.processes[0].stacks;
     let expected: i64 = stacks.iter().map(|stack| stack.figures.live_bytes).sum();
     assert_eq!(browser.text(shown), expected.to_string());
-    let first = browser.text("return document.documentElement.dataset.firstMs");
+    let flame = browser.text("return document.documentElement.dataset.flameMs");
     let ready = browser.text("return document.documentElement.dataset.readyMs");
-    println!("{length} bytes: first pictures after {first} ms, complete after {ready} ms");
+    println!("{length} bytes: flame graph after {flame} ms, complete after {ready} ms");
     browser.click("#flame-by [data-value=scope]");
     assert_eq!(browser.text(shown), expected.to_string());
     assert_calm(&browser);

@@ -204,6 +204,35 @@ fn a_chain_without_frame_pointers_is_shown_whole_and_counted_exactly() {
 }
 
 #[test]
+fn stacks_found_by_frame_pointers_alone_say_so() {
+    let directory = workspace("sampled_guessed");
+    let program = program("call_chain.c")
+        .flags([
+            "-O2",
+            "-fno-omit-frame-pointer",
+            "-fno-asynchronous-unwind-tables",
+            "-fno-unwind-tables",
+        ])
+        .build(&directory);
+    let recording = record(&directory, EVERY, &program, &[]);
+    let report = Report::read(&recording).unwrap();
+    let stacks = rows(&report.root()["stacks"]);
+    let chain = stacks
+        .iter()
+        .find(|stack| functions(stack).starts_with(&CHAIN));
+    assert_eq!(chain.expect("the chain is there")["guessed"], true);
+    let notes = report.root()["notes"].to_string();
+    assert!(notes.contains("without unwinding data"), "{notes}");
+
+    let program = call_chain(&directory);
+    let recording = record(&directory, EVERY, &program, &[]);
+    let report = Report::read(&recording).unwrap();
+    for stack in rows(&report.root()["stacks"]) {
+        assert_eq!(stack["guessed"], Value::Null, "{stack}");
+    }
+}
+
+#[test]
 fn a_sampled_program_has_the_ledger_that_it_states() {
     Case::of("call_chain.c").check_with(EVERY);
 }

@@ -139,6 +139,7 @@ fn stack(
     Stack {
         frames: frames.to_vec(),
         is_truncated: false,
+        is_guessed: false,
         side,
         scope,
         thread: Some(thread),

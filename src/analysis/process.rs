@@ -241,6 +241,14 @@ fn notes(process: &Process, moved: &Moved) -> Vec<String> {
             "began as a fork: what its parent had live then is booked as (inherited)".to_owned(),
         );
     }
+    let guessed = process.stacks.iter().filter(|stack| stack.is_guessed);
+    let (guessed, all) = (guessed.count(), process.stacks.len());
+    if guessed > 0 {
+        notes.push(format!(
+            "{guessed} of {all} stacks lead through code without unwinding data: \
+             callers there were found by frame pointers alone"
+        ));
+    }
     notes
 }
 

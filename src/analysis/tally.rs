@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Cleanups, inherited, take_inherited_off};
 use crate::counts::{Counts, Side};
-use crate::recording::model::{Losses, Mode, Module, Outcome, Process, Site};
+use crate::recording::model::{Lifetimes, Losses, Mode, Module, Outcome, Process, Site};
 
 /// Untracked processes that are named one by one.
 const NAMED: usize = 5;
@@ -44,6 +44,7 @@ pub(crate) struct Tally {
     /// Such processes besides.
     pub more_misused: u64,
     pub recorded: Recorded,
+    pub lived: Lived,
     /// Tracked processes whose ledgers have no stacks, whatever was asked for.
     pub without_stacks: u64,
     by_site: HashMap<u32, [Counts; 2]>,
@@ -57,6 +58,33 @@ pub(crate) struct Recorded {
     /// Allocations whose stacks are known: a sample, or all.
     pub allocations: u64,
     pub stacks: u64,
+}
+
+/// How long blocks lived, by estimate from samples, over all processes and both sides.
+#[derive(Default)]
+pub(crate) struct Lived {
+    pub freed_blocks: u64,
+    /// Of these, within a millisecond.
+    pub short_blocks: u64,
+    pub live_blocks: u64,
+    /// Some process's clock steps by too much to tell short lives.
+    pub is_coarse: bool,
+}
+
+impl Lived {
+    fn add(&mut self, lifetimes: &Lifetimes) {
+        self.is_coarse |= !lifetimes.tells_short();
+        for lives in &lifetimes.sides {
+            let freed = lives.buckets.iter().map(|&(_, blocks)| blocks);
+            for (sum, blocks) in [
+                (&mut self.freed_blocks, freed.fold(0, u64::saturating_add)),
+                (&mut self.short_blocks, lives.short_blocks),
+                (&mut self.live_blocks, lives.live_blocks),
+            ] {
+                *sum = sum.saturating_add(blocks);
+            }
+        }
+    }
 }
 
 impl Recorded {
@@ -94,6 +122,10 @@ impl Tally {
             self.without_stacks += 1;
         }
         self.inherited += inherited(process);
+        process
+            .lifetimes
+            .iter()
+            .for_each(|lives| self.lived.add(lives));
         for owner in &process.owners {
             self.by_site.entry(owner.site).or_default()[owner.side.index()] += owner.counts;
         }

@@ -39,7 +39,6 @@ pub(crate) struct ExactStack {
     pub thread: u32,
     pub extent: Extent,
     /// Some frames were found by frame pointers alone.
-    #[allow(dead_code, reason = "recordings do not say so yet")]
     pub guessed: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,

@@ -35,7 +35,6 @@ pub(crate) struct SampledStack {
     pub thread: u32,
     pub extent: Extent,
     /// Some frames were found by frame pointers alone.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recordings do not say so yet"))]
     pub guessed: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,

@@ -21,7 +21,6 @@ mod thin;
 mod timeline;
 mod watch;
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -36,7 +35,7 @@ use crate::analysis::tally::RunFigures;
 use crate::embedded::PRELOAD;
 use crate::recording::file::Writer;
 use crate::recording::model::{Mode, Start};
-use crate::recording::symbols::{self, Detail};
+use crate::recording::symbols::Detail;
 use clerk::Clerk;
 use directory::LedgerDirectory;
 use inherited::Inherited;
@@ -274,15 +273,7 @@ impl Session {
             ));
         }
         let detail = Detail::of(desk.has_every_stack);
-        let mut known = HashSet::new();
-        for named in ended.named {
-            let adopted = desk.tables.adopt_names(&named.module, named.sites);
-            if named.detail >= detail {
-                known.extend(adopted);
-            }
-        }
-        let tables = &mut desk.tables;
-        symbols::resolve_others(&tables.modules, &mut tables.sites, detail, &known);
+        ended.namer.finish(&mut desk.tables, detail);
         desk.end();
         if let Some(error) = &desk.failure {
             let left_out = match desk.left_out {

@@ -99,6 +99,7 @@ fn fold_stacks(process: &mut Process, keep: usize, overflow: u32) {
     let rest = folded.into_iter().map(|((side, scope), figures)| Stack {
         frames: vec![overflow],
         is_truncated: true,
+        is_guessed: false,
         side,
         scope,
         thread: None,
@@ -125,6 +126,7 @@ mod tests {
         let stack = |index: u64| Stack {
             frames: vec![index as u32, 0],
             is_truncated: false,
+            is_guessed: false,
             side: Side::from_index(index as usize),
             scope: None,
             thread: Some(3),

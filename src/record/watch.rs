@@ -19,7 +19,7 @@ use super::arrivals::Arrival;
 use super::clerk::{Clerk, Job};
 use super::image::{BooksOf, Image};
 use super::lives::Lives;
-use super::namer::{Named, Namer};
+use super::namer::Namer;
 use super::pressure::Stewards;
 use super::signals::Signals;
 use super::spotter::Spotter;
@@ -63,8 +63,8 @@ pub(super) struct Ended {
     pub tree_peak: [i64; 3],
     /// The program itself never kept a ledger, though nothing spoke against it.
     pub handshake_failed: bool,
-    /// Call sites that already have their names.
-    pub named: Vec<Named>,
+    /// Whoever has named call sites so far.
+    pub namer: Namer,
 }
 
 pub(super) struct Watch<'a> {
@@ -145,6 +145,7 @@ impl<'a> Watch<'a> {
         let status = loop {
             self.wait(self.timeout())?;
             if let Some(status) = self.child.try_wait()? {
+                self.namer.stop();
                 break status;
             }
             let now = Instant::now();
@@ -392,7 +393,7 @@ impl<'a> Watch<'a> {
             status,
             tree_peak: self.tree_peak,
             handshake_failed,
-            named: self.namer.finish(),
+            namer: self.namer,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use object::{Object, ObjectSymbol, ReadCache};
 
-use super::symbols::open_regular;
+use super::module_names::open_regular;
 use crate::counts::Side;
 use crate::ledger::books::Books;
 use crate::ledger::layout;

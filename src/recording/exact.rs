@@ -84,6 +84,7 @@ fn stacks(tables: &mut Tables, paths: &mut Paths, exact: &Exact) -> Vec<Stack> {
             let Key {
                 frames,
                 is_truncated,
+                is_guessed,
                 side,
                 scope,
                 thread,
@@ -91,6 +92,7 @@ fn stacks(tables: &mut Tables, paths: &mut Paths, exact: &Exact) -> Vec<Stack> {
             Stack {
                 frames,
                 is_truncated,
+                is_guessed,
                 side,
                 scope,
                 thread,
@@ -106,6 +108,7 @@ fn row(stack: &ExactStack) -> Row<'_> {
         scope: stack.scope,
         thread: stack.thread,
         extent: stack.extent,
+        guessed: stack.guessed,
         frames: &stack.frames,
     }
 }
@@ -211,6 +214,7 @@ mod tests {
         Stack {
             frames: vec![site, 9],
             is_truncated: false,
+            is_guessed: false,
             side: Side::C,
             scope,
             thread: None,

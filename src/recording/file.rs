@@ -114,6 +114,9 @@ impl Writer {
         encode_rows(&mut bytes, sites, self.sites_written, Frame::Sites)?;
         let stacks = std::mem::take(&mut process.stacks);
         encode_rows(&mut bytes, &stacks, 0, |_, rows| Frame::Stacks(rows))?;
+        let guessed = (0u32..).zip(&stacks).filter(|(_, stack)| stack.is_guessed);
+        let guessed: Vec<u32> = guessed.map(|(place, _)| place).collect();
+        encode_rows(&mut bytes, &guessed, 0, |_, rows| Frame::Guessed(rows))?;
         let misuses = std::mem::take(&mut process.misuses);
         encode_rows(&mut bytes, &misuses, 0, |_, rows| Frame::Misuses(rows))?;
         bytes.extend(Frame::Process(Box::new(process)).encode()?);
@@ -184,6 +187,8 @@ pub(crate) struct Frames {
     pub ended: bool,
     /// Stacks that wait for their process.
     stacks: Vec<Stack>,
+    /// Places of those whose callers were guessed.
+    guessed: Vec<u32>,
     /// Misuse that waits for its process.
     misuses: Vec<Misuse>,
 }
@@ -216,6 +221,7 @@ pub(crate) fn read(file: File, path: &Path) -> Result<Frames, OpenError> {
         recording: Recording::default(),
         ended: false,
         stacks: Vec::new(),
+        guessed: Vec::new(),
         misuses: Vec::new(),
     };
     loop {
@@ -243,12 +249,21 @@ impl Frames {
             Frame::Modules(first, rows) => replace_from(&mut recording.modules, first, rows),
             Frame::Sites(first, rows) => replace_from(&mut recording.sites, first, rows),
             Frame::Stacks(rows) => self.stacks.extend(rows),
+            Frame::Guessed(rows) => self.guessed.extend(rows),
             Frame::Misuses(rows) => self.misuses.extend(rows),
-            Frame::Process(process) => recording.processes.push(Process {
-                stacks: std::mem::take(&mut self.stacks),
-                misuses: std::mem::take(&mut self.misuses),
-                ..*process
-            }),
+            Frame::Process(process) => {
+                for place in self.guessed.drain(..) {
+                    // One that no stack has says nothing of any.
+                    if let Some(stack) = self.stacks.get_mut(place as usize) {
+                        stack.is_guessed = true;
+                    }
+                }
+                recording.processes.push(Process {
+                    stacks: std::mem::take(&mut self.stacks),
+                    misuses: std::mem::take(&mut self.misuses),
+                    ..*process
+                });
+            }
             Frame::End => self.ended = true,
         }
     }

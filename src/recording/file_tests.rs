@@ -23,6 +23,7 @@ fn sample_process(pid: u32, site: u32) -> Process {
         stacks: vec![Stack {
             frames: vec![site, 0],
             is_truncated: false,
+            is_guessed: true,
             side: Side::C,
             scope: None,
             thread: None,
@@ -136,6 +137,7 @@ fn what_was_written_comes_back_with_the_root_first() {
     };
     assert_eq!(first.stacks[0].frames, [1, 0]);
     assert_eq!(second.stacks[0].frames, [0, 0]);
+    assert!(first.stacks[0].is_guessed && second.stacks[0].is_guessed);
     assert_eq!(first.mode, Mode::Full);
     assert_eq!(first.stacks[0].figures.live_bytes, 3072);
     assert_eq!(recording.modules[0].name(), "x.so");
@@ -143,6 +145,43 @@ fn what_was_written_comes_back_with_the_root_first() {
         (&first.misuses[..], &second.misuses[..]),
         (&[misuse(1)][..], &[misuse(0)][..])
     );
+}
+
+#[test]
+fn guessed_stacks_are_told_from_others_and_need_not_be_told_of() {
+    let file = tempfile::tempfile().unwrap();
+    let mut writer = Writer::new(file.try_clone().unwrap(), &Start::default()).unwrap();
+    let mut process = sample_process(7, 0);
+    let known = Stack {
+        is_guessed: false,
+        ..process.stacks[0].clone()
+    };
+    process.stacks.insert(0, known.clone());
+    writer.process(process, &[], &[Site::default()]).unwrap();
+    // As those wrote who knew of no such mark.
+    let mut older = sample_process(8, 0);
+    older.stacks = vec![known];
+    writer.process(older, &[], &[Site::default()]).unwrap();
+    // Places that no stack has.
+    let stray = Frame::Guessed(vec![0, u32::MAX]).encode().unwrap();
+    writer.put(&stray).unwrap();
+    let mut empty = sample_process(9, 0);
+    empty.stacks = Vec::new();
+    writer.process(empty, &[], &[Site::default()]).unwrap();
+    writer.end(&[Site::default()]).unwrap();
+    let mut file = file;
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let recording = read(file, Path::new("test.hlr")).unwrap().recording;
+    let marks = |process: &Process| -> Vec<bool> {
+        process
+            .stacks
+            .iter()
+            .map(|stack| stack.is_guessed)
+            .collect()
+    };
+    let marks: Vec<Vec<bool>> = recording.processes.iter().map(marks).collect();
+    assert_eq!(marks, [vec![false, true], vec![false], vec![]]);
+    assert_eq!(recording.warnings, Vec::<String>::new());
 }
 
 #[test]

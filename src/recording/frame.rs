@@ -38,6 +38,8 @@ pub(crate) enum Frame {
     Stacks(Vec<Stack>),
     /// Misuse of the allocator by the process that comes next.
     Misuses(Vec<Misuse>),
+    /// Which of the stacks of the process that comes next have guessed callers, by place.
+    Guessed(Vec<u32>),
 }
 
 impl Frame {
@@ -50,6 +52,7 @@ impl Frame {
             Frame::End => 5,
             Frame::Stacks(_) => 6,
             Frame::Misuses(_) => 7,
+            Frame::Guessed(_) => 8,
         }
     }
 

@@ -25,6 +25,8 @@ mod lives;
 mod load;
 mod misuse;
 pub mod model;
+#[cfg(feature = "cli")]
+pub(crate) mod module_names;
 mod paths;
 mod pressure;
 pub(crate) mod resolve;

@@ -224,6 +224,10 @@ pub struct Stack {
     pub frames: Vec<u32>,
     /// The outermost frames are missing.
     pub is_truncated: bool,
+    /// Some callers were found by frame pointers alone, as in code without unwinding
+    /// data. It lies in a frame of its own, in front of the process's.
+    #[cfg_attr(feature = "cli", serde(skip))]
+    pub is_guessed: bool,
     /// Side that booked it.
     pub side: Side,
     /// Index into [`Process::scopes`].

@@ -18,6 +18,7 @@ const MOST_CALLS: usize = 1 << 20;
 pub(super) struct Key {
     pub frames: Vec<u32>,
     pub is_truncated: bool,
+    pub is_guessed: bool,
     pub side: Side,
     pub scope: Option<u32>,
     pub thread: Option<u32>,
@@ -29,6 +30,7 @@ pub(super) struct Row<'a> {
     pub scope: u32,
     pub thread: u32,
     pub extent: Extent,
+    pub guessed: bool,
     pub frames: &'a [Frame],
 }
 
@@ -53,6 +55,7 @@ impl<'a> Paths<'a> {
         Key {
             frames: self.path(tables, row.extent, row.frames),
             is_truncated: row.extent != Extent::Whole,
+            is_guessed: row.guessed,
             side: row.side,
             scope: scope_of(self.books, row.scope),
             thread: self.threads.index(row.thread),

@@ -49,6 +49,7 @@ fn row(stack: &SampledStack) -> Row<'_> {
         scope: stack.scope,
         thread: stack.thread,
         extent: stack.extent,
+        guessed: stack.guessed,
         frames: &stack.frames,
     }
 }
@@ -64,6 +65,7 @@ fn stack(
     Stack {
         frames: key.frames,
         is_truncated: key.is_truncated,
+        is_guessed: key.is_guessed,
         side: key.side,
         scope: key.scope,
         thread: key.thread,

@@ -31,17 +31,17 @@ const PARTS_OF_NAMES: [&str; 5] = [
     "3std3sys5alloc",
 ];
 
-/// Marks the sites whose call goes to one of Rust's shims.
+/// Marks the sites whose call goes to one of Rust's shims. False where there are none.
 pub(super) fn mark_shims<'data, R: ReadRef<'data>>(
     elf: &File<'data, R>,
     sites: &mut [Site],
     indices: &[usize],
-) {
+) -> bool {
     // Programs of 32 bits keep no ledger.
-    let File::Elf64(elf) = elf else { return };
+    let File::Elf64(elf) = elf else { return false };
     let addresses = shim_addresses(elf).unwrap_or_default();
     if addresses.is_empty() {
-        return;
+        return false;
     }
     let slots = elf
         .dynamic_relocations()
@@ -63,6 +63,7 @@ pub(super) fn mark_shims<'data, R: ReadRef<'data>>(
             _ => false,
         };
     }
+    true
 }
 
 /// Gives where the symbols say that shims are. All names are read at once: one by

@@ -4,46 +4,22 @@
 //! or cannot be read costs its own symbols and nothing else.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
 use std::num::NonZero;
-use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, InlinedFn, Input, Sym, Symbolizer};
 use indicatif::{ProgressBar, ProgressStyle};
-use object::{Object, ReadCache};
 
-use super::demangle::demangled;
-use super::model::{Inlined, Module, Site};
-use super::shims::{is_shim, mark_shims};
-
-/// Where what nobody here has built lies.
-const SYSTEM_DIRECTORIES: [&str; 9] = [
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/libexec",
-    "/usr/bin",
-    "/usr/sbin",
-    "/lib",
-    "/lib64",
-    "/bin",
-    "/sbin",
-];
+use super::model::{Module, Site};
+use super::module_names::{OpenModule, names_or_nothing};
 
 /// A wait worth telling about.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Modules read at a time: each takes as much memory as its debug information.
 const MAX_THREADS: usize = 4;
-/// Sites looked up between two looks at the clock.
-const SITES_A_STEP: usize = 512;
-
 /// How much is asked of symbols, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Detail {
@@ -79,15 +55,7 @@ pub(crate) fn resolve_others(
     detail: Detail,
     known: &HashSet<u32>,
 ) {
-    let lacks =
-        |site: &Site| site.symbol.is_none() || (detail == Detail::Full && site.file.is_none());
-    let mut by_module: HashMap<u32, Vec<usize>> = HashMap::new();
-    for (index, site) in sites.iter().enumerate() {
-        let is_wanted = lacks(site) && !known.contains(&(index as u32));
-        if let Some(module) = site.module.filter(|_| is_wanted) {
-            by_module.entry(module).or_default().push(index);
-        }
-    }
+    let by_module = lacking(sites, detail, known);
     let mut parts: Vec<Part> = by_module
         .into_iter()
         .filter_map(|(module, indices)| {
@@ -105,6 +73,24 @@ pub(crate) fn resolve_others(
         }
     }
     progress.finish();
+}
+
+/// Gives the places of sites that lack what the detail wants and are not known, by module.
+pub(crate) fn lacking(
+    sites: &[Site],
+    detail: Detail,
+    known: &HashSet<u32>,
+) -> HashMap<u32, Vec<usize>> {
+    let lacks =
+        |site: &Site| site.symbol.is_none() || (detail == Detail::Full && site.file.is_none());
+    let mut by_module: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (index, site) in sites.iter().enumerate() {
+        let is_wanted = lacks(site) && !known.contains(&(index as u32));
+        if let Some(module) = site.module.filter(|_| is_wanted) {
+            by_module.entry(module).or_default().push(index);
+        }
+    }
+    by_module
 }
 
 /// A module, and sites in it: their places, and themselves.
@@ -155,13 +141,6 @@ impl Progress {
         }
     }
 
-    fn silent() -> Progress {
-        Progress {
-            is_shown: false,
-            ..Progress::of(0)
-        }
-    }
-
     fn add(&self, sites: usize) {
         let done = self.done.fetch_add(sites, Ordering::Relaxed) + sites;
         if self.is_shown && self.began.elapsed() > PATIENCE {
@@ -186,174 +165,19 @@ impl Progress {
     }
 }
 
-/// Gives sites of one module their names, and shows nobody how far it got. False
-/// where the module's file could not be read.
-pub(crate) fn resolve_module(module: &Module, sites: &mut [Site], detail: Detail) -> bool {
-    resolve_all(module, sites, detail, &Progress::silent()).is_some()
-}
-
-fn resolve_all(
-    module: &Module,
-    sites: &mut [Site],
-    detail: Detail,
-    progress: &Progress,
-) -> Option<()> {
-    let indices: Vec<usize> = (0..sites.len()).collect();
-    // A damaged object file must not cost the recording.
-    catch_unwind(AssertUnwindSafe(|| {
-        read_names(module, sites, &indices, detail, progress)
-    }))
-    .unwrap_or_default()
-}
-
-fn read_names(
-    module: &Module,
-    sites: &mut [Site],
-    indices: &[usize],
-    detail: Detail,
-    progress: &Progress,
-) -> Option<()> {
-    let path = Path::new(&module.path);
-    let cache = ReadCache::new(open_regular(path)?);
-    let elf = object::File::parse(&cache).ok()?;
-    if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
-        return None;
-    }
-    let lines = detail == Detail::Full || wants_lines(path, &elf);
-    name_from(path, lines, sites, indices, progress);
-    let lacks = |site: &Site| site.symbol.is_none() || (lines && site.file.is_none());
-    let lacking: Vec<usize> = indices
-        .iter()
-        .copied()
-        .filter(|&index| lacks(&sites[index]))
-        .collect();
-    if let Some(apart) = file_apart(&module.build_id).filter(|_| !lacking.is_empty()) {
-        name_from(&apart, lines, sites, &lacking, &Progress::silent());
-    }
-    mark_shims(&elf, sites, indices);
-    Some(())
-}
-
-/// Opens a file that cannot block us: no device, no pipe.
-pub(super) fn open_regular(path: &Path) -> Option<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
-}
-
-/// Tells whether lines are worth their price: they lie in the file itself, or the
-/// file is not the system's.
-fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
-    let is_systems = SYSTEM_DIRECTORIES.iter().any(|part| path.starts_with(part));
-    !is_systems || elf.section_by_name(".debug_info").is_some()
-}
-
-/// Takes what a file knows. One whose debug information cannot be read, or whose
-/// debug link leads to another build's, still has its symbol table.
-fn name_from(path: &Path, lines: bool, sites: &mut [Site], indices: &[usize], progress: &Progress) {
-    let mut source = Elf::new(path);
-    source.debug_syms = lines;
-    if name_sites(source.clone(), sites, indices, progress).is_none() && lines {
-        source.debug_syms = false;
-        name_sites(source, sites, indices, progress);
-    }
-}
-
-/// Gives the file in which what was stripped off is kept apart: where distributions
-/// install it, or where debuginfod's clients have left it. Nothing is fetched.
-fn file_apart(build_id: &[u8]) -> Option<PathBuf> {
-    let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let (directory, name) = digits
-        .split_at_checked(2)
-        .filter(|(_, rest)| !rest.is_empty())?;
-    let installed = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
-    let fetched = debuginfod_cache().map(|cache| cache.join(&digits).join("debuginfo"));
-    let mut candidates = std::iter::once(PathBuf::from(installed)).chain(fetched);
-    candidates.find(|path| has_build_id(path, build_id).is_some())
-}
-
-fn has_build_id(path: &Path, build_id: &[u8]) -> Option<()> {
-    let cache = ReadCache::new(open_regular(path)?);
-    let elf = object::File::parse(&cache).ok()?;
-    (elf.build_id().ok()? == Some(build_id)).then_some(())
-}
-
-/// Gives the directory that debuginfod's clients share.
-fn debuginfod_cache() -> Option<PathBuf> {
-    let set = |name: &str| {
-        let path = std::env::var_os(name).map(PathBuf::from);
-        path.filter(|path| path.is_absolute())
-    };
-    set("DEBUGINFOD_CACHE_PATH")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("debuginfod_client")))
-        .or_else(|| Some(set("HOME")?.join(".cache/debuginfod_client")))
-}
-
-fn name_sites(
-    source: Elf,
-    sites: &mut [Site],
-    indices: &[usize],
-    progress: &Progress,
-) -> Option<()> {
-    let source = Source::Elf(source);
-    // Its demangling takes C names for C++ types: `t` would become `unsigned short`.
-    let symbolizer = Symbolizer::builder()
-        .enable_auto_reload(false)
-        .enable_demangling(false)
-        .build();
-    for indices in indices.chunks(SITES_A_STEP) {
-        // The return address may already belong to the next line, or the next function.
-        let calls: Vec<u64> = indices
-            .iter()
-            .map(|&index| sites[index].offset.saturating_sub(1))
-            .collect();
-        let found = symbolizer
-            .symbolize(&source, Input::VirtOffset(&calls))
-            .ok()?;
-        for (&index, found) in indices.iter().zip(found) {
-            if let Some(symbol) = found.as_sym() {
-                name_site(&mut sites[index], symbol);
-            }
-        }
-        progress.add(indices.len());
-    }
-    Some(())
-}
-
-/// Calls the site by the function that the compiler emitted, not by what it inlined
-/// there: `decode` says more than `Vec::with_capacity`.
-fn name_site(site: &mut Site, symbol: &Sym<'_>) {
-    let name = demangled(&symbol.name);
-    if is_shim(&symbol.name) || is_shim(&name) {
-        site.rust_shim = true;
-    }
-    site.symbol = Some(name);
-    if let Some(code) = &symbol.code_info {
-        (site.file, site.line) = source_of(code);
-    }
-    site.inlined = symbol.inlined.iter().map(inlined).collect();
-}
-
-fn inlined(function: &InlinedFn<'_>) -> Inlined {
-    let (file, line) = function.code_info.as_ref().map_or((None, None), source_of);
-    Inlined {
-        symbol: demangled(&function.name),
-        file,
-        line,
-    }
-}
-
-fn source_of(code: &CodeInfo<'_>) -> (Option<String>, Option<u32>) {
-    let file = code.to_path().to_string_lossy().into_owned();
-    (Some(file), code.line)
+fn resolve_all(module: &Module, sites: &mut [Site], detail: Detail, progress: &Progress) {
+    names_or_nothing(|| {
+        let mut opened = OpenModule::open(module)?;
+        opened.name(sites, detail, &|done| progress.add(done));
+        Some(())
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use object::ObjectSymbol;
+    use std::fs::File;
+
+    use object::{Object, ObjectSymbol, ReadCache};
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::phrases;
 use super::style::{Ink, Style};
 use super::units::{count, counted, duration, printable, size, unsigned_size};
-use crate::analysis::tally::{RunFigures, totals};
+use crate::analysis::tally::{Lived, RunFigures, totals};
 use crate::analysis::{calls_of_site, is_real};
 use crate::counts::Counts;
 use crate::recording::model::{Misuse, MisuseStack, Mode, Module, OwnerEntry, Process};
@@ -225,6 +225,9 @@ impl Summary<'_> {
             ),
         };
         writeln!(out, "\n  {line}")?;
+        if let Some(lived) = lived_line(&self.0.tally.lived) {
+            writeln!(out, "  {lived}")?;
+        }
         if matches!(self.0.mode, Mode::Sample { .. }) {
             let more = "for exact stacks: heapledger run --mode full";
             writeln!(out, "  {}", style.paint(Ink::Faint, more))?;
@@ -387,6 +390,24 @@ fn shortened(text: &str, limit: usize) -> String {
     match text.chars().count() < limit {
         true => text.to_owned(),
         false => text.chars().take(limit - 2).chain(['…']).collect(),
+    }
+}
+
+/// Says how many blocks hardly lived, and how many were never freed; nothing where no
+/// block was sampled.
+fn lived_line(lived: &Lived) -> Option<String> {
+    let all = lived.freed_blocks.saturating_add(lived.live_blocks);
+    let percent = |blocks: u64| format!("{:.1} %", blocks as f64 * 100.0 / all as f64);
+    let never = format!("{} were never freed", percent(lived.live_blocks));
+    match (all, lived.is_coarse) {
+        (0, _) => None,
+        (_, true) => Some(format!("of all blocks, by estimate, {never}")),
+        (_, false) => {
+            let short = percent(lived.short_blocks);
+            Some(format!(
+                "of all blocks, by estimate, {short} lived less than 1 ms, {never}"
+            ))
+        }
     }
 }
 

@@ -94,6 +94,26 @@ fn the_mode_is_said_and_the_way_to_exact_stacks() {
 }
 
 #[test]
+fn what_hardly_lived_and_what_was_never_freed_have_a_line() {
+    let mut lived = Lived {
+        freed_blocks: 150,
+        short_blocks: 124,
+        live_blocks: 50,
+        is_coarse: false,
+    };
+    assert_eq!(
+        lived_line(&lived).unwrap(),
+        "of all blocks, by estimate, 62.0 % lived less than 1 ms, 25.0 % were never freed"
+    );
+    lived.is_coarse = true;
+    assert_eq!(
+        lived_line(&lived).unwrap(),
+        "of all blocks, by estimate, 25.0 % were never freed"
+    );
+    assert_eq!(lived_line(&Lived::default()), None);
+}
+
+#[test]
 fn clean_ups_have_a_line_and_a_line_for_what_is_odd() {
     let recording = fixture::recording();
     let mut root = recording.processes[0].clone();

@@ -39,6 +39,7 @@ fn stack() -> impl Strategy<Value = Stack> {
         |(frames, is_truncated, scope, thread, figures)| Stack {
             frames,
             is_truncated,
+            is_guessed: false,
             side: Side::from_index(usize::from(is_truncated)),
             scope: scope.filter(|&scope| scope == 0),
             thread,

@@ -56,13 +56,15 @@ impl Browser {
         browser.begin();
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
         browser.devtools("Emulation.setEmulatedMedia", &media);
-        browser.call(
-            Method::Post,
-            "/url",
-            &json!({"url": format!("file://{}", page.display())}),
-        );
-        browser.wait_for("return document.documentElement.dataset.readyMs !== undefined");
+        browser.visit(page);
         browser
+    }
+
+    /// Opens another file, or the same once more.
+    pub fn visit(&self, page: &Path) {
+        let url = format!("file://{}", page.display());
+        self.call(Method::Post, "/url", &json!({"url": url}));
+        self.wait_for("return document.documentElement.dataset.readyMs !== undefined");
     }
 
     fn begin(&mut self) {

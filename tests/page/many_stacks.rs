@@ -72,6 +72,7 @@ fn stack(numbers: &mut Paths, path: &[u32]) -> Stack {
     Stack {
         frames: path.iter().rev().copied().collect(),
         is_truncated: false,
+        is_guessed: false,
         side: if numbers.number(3) == 0 {
             Side::Rust
         } else {

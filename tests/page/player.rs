@@ -363,6 +363,7 @@ fn stack(&(path, side, scope, thread, live, size, turnover): &Row) -> Stack {
     Stack {
         frames: path.iter().rev().copied().collect(),
         is_truncated: false,
+        is_guessed: false,
         side,
         scope,
         thread: Some(thread),

@@ -72,6 +72,8 @@ pub struct StackRow {
     pub scope: Option<ScopeId>,
     /// Place in [`Process::threads`], where known.
     pub thread: Option<u32>,
+    /// Some callers were found by frame pointers alone.
+    pub is_guessed: bool,
     /// What it holds.
     pub figures: StackFigures,
     path: Range<u32>,
@@ -204,7 +206,14 @@ impl<'a> Stacks<'a> {
                 for row in &books.sites {
                     let of = (row.side, row.scope, None);
                     let figures = StackFigures::of(&row.counts, row.at_peak);
-                    self.add(process, &mut stacks, of, &[row.site], false, figures);
+                    self.add(
+                        process,
+                        &mut stacks,
+                        of,
+                        &[row.site],
+                        Marks::default(),
+                        figures,
+                    );
                 }
             }
             Mode::Sample { .. } | Mode::Full => {
@@ -269,7 +278,10 @@ impl<'a> Stacks<'a> {
                 stacks,
                 of,
                 &sites,
-                stack.is_truncated,
+                Marks {
+                    is_truncated: stack.is_truncated,
+                    is_guessed: stack.is_guessed,
+                },
                 stack.figures,
             );
         }
@@ -286,7 +298,7 @@ impl<'a> Stacks<'a> {
                     ..StackFigures::of(&row.counts, (0, 0))
                 };
                 let of = (row.side, row.scope, None);
-                self.add(process, stacks, of, &[row.site], false, figures);
+                self.add(process, stacks, of, &[row.site], Marks::default(), figures);
             }
         }
     }
@@ -304,7 +316,7 @@ impl<'a> Stacks<'a> {
                         stacks,
                         of,
                         &[],
-                        false,
+                        Marks::default(),
                         StackFigures::of(counts, (0, 0)),
                     );
                 }
@@ -318,7 +330,7 @@ impl<'a> Stacks<'a> {
         stacks: &mut ProcessStacks,
         (side, scope, thread): (Side, Option<ScopeId>, Option<u32>),
         sites: &[SiteId],
-        is_truncated: bool,
+        marks: Marks,
         figures: StackFigures,
     ) {
         let catalog = &self.report.catalog;
@@ -341,16 +353,26 @@ impl<'a> Stacks<'a> {
                 stacks.paths.push(location);
             }
         }
-        stacks.paths.extend(is_truncated.then_some(self.truncated));
+        stacks
+            .paths
+            .extend(marks.is_truncated.then_some(self.truncated));
         stacks.paths.extend(self.roots.of(process, scope, thread));
         stacks.rows.push(StackRow {
             side,
             scope,
             thread,
+            is_guessed: marks.is_guessed,
             figures,
             path: start as u32..stacks.paths.len() as u32,
         });
     }
+}
+
+/// What is to be said of a stack's callers.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    is_truncated: bool,
+    is_guessed: bool,
 }
 
 /// What side `c` booked at Rust's shims is Rust's.

@@ -283,6 +283,7 @@ fn what_was_charged_by_name_is_beside_the_stacks_of_a_sample() {
     recording.processes[0].stacks.push(Stack {
         frames: vec![sampled.site],
         is_truncated: true,
+        is_guessed: true,
         side: sampled.side,
         scope: None,
         thread: None,

@@ -9,29 +9,22 @@ const DIGIT = (() => {
 
 /** Unpacks a column: five bits a letter, the lowest first, the sign in the lowest bit. */
 function unpack(text) {
-  let length = 0;
-  for (let at = 0; at < text.length; at += 1) length += DIGIT[text.charCodeAt(at)] < 32 ? 1 : 0;
-  const values = new Float64Array(length);
-  let sum = 0;
-  let scale = 0; // a number begins
-  let isNegative = 0;
+  if (typeof text !== "string") return new Float64Array(text.zeros);
+  const values = new Float64Array(text.length);
   let next = 0;
   for (let at = 0; at < text.length; at += 1) {
-    const digit = DIGIT[text.charCodeAt(at)];
-    if (scale === 0) {
-      isNegative = digit & 1;
-      sum = (digit & 31) >> 1;
-      scale = 16;
-    } else {
+    let digit = DIGIT[text.charCodeAt(at)];
+    let sum = (digit & 31) >> 1;
+    const isNegative = digit & 1;
+    for (let scale = 16; digit >= 32; scale *= 32) {
+      at += 1;
+      digit = DIGIT[text.charCodeAt(at)];
       sum += (digit & 31) * scale;
-      scale *= 32;
     }
-    if (digit & 32) continue;
     values[next] = isNegative ? -sum : sum;
     next += 1;
-    scale = 0;
   }
-  return values;
+  return values.slice(0, next);
 }
 
 /** Turns steps into values. */
@@ -44,23 +37,36 @@ function unpackSteps(text) {
   return addUp(unpack(text));
 }
 
-function unpackAll(columns) {
-  const unpacked = {};
-  for (const [name, value] of Object.entries(columns)) {
-    unpacked[name] = typeof value === "string" ? unpack(value) : value;
+/** Makes a property that is found out when it is first asked for. */
+function lazy(object, name, find) {
+  const settle = (value) => Object.defineProperty(object, name, { value, configurable: true, enumerable: true });
+  Object.defineProperty(object, name, { get: () => settle(find())[name], configurable: true, enumerable: true });
+}
+
+/** Takes packed columns over. Each is unpacked when it is first looked at. */
+function takeColumns(into, packed) {
+  for (const [name, value] of Object.entries(packed)) {
+    if (typeof value === "string" || value.zeros !== undefined) lazy(into, name, () => unpack(value));
+    else into[name] = value;
   }
-  return unpacked;
+  return into;
+}
+
+/** The parts of the page that are read apart: what is drawn first, and all else. */
+function readPart(id) {
+  return JSON.parse(document.getElementById(id).textContent);
 }
 
 const data = (() => {
-  const page = JSON.parse(document.getElementById("data").textContent);
-  for (const name of ["functions", "frames", "places", "sites", "stacks"]) page[name] = unpackAll(page[name]);
-
+  const page = readPart("data");
+  for (const name of ["functions", "frames", "places", "sites", "stacks"]) page[name] = takeColumns({}, page[name]);
   addUp(page.stacks.node);
+
   const up = unpack(page.nodes.up);
+  const same = unpack(page.nodes.same);
   const parent = new Int32Array(up.length);
   for (let node = 1; node < up.length; node += 1) parent[node] = node - up[node];
-  page.nodes = { count: up.length, parent, frame: Int32Array.from(unpack(page.nodes.frame)) };
+  page.nodes = { count: up.length, parent, frame: Int32Array.from(unpack(page.nodes.frame)), same };
 
   const timeline = (packed) =>
     packed && {
@@ -76,9 +82,21 @@ const data = (() => {
   if (page.tree) page.tree.timeline = timeline(page.tree.timeline) || page.processes[page.tracked[0]].timeline;
 
   page.hasStacks = page.tracked.some((index) => page.processes[index].stacks !== "count");
+  /** Call sites stand for the stacks of who has none. */
+  page.needsSites = page.tracked.some((index) => page.processes[index].stacks === "count");
   page.hasTemporaries = page.tracked.length > 0 && page.tracked.every((index) => page.processes[index].stacks === "full");
   /** Sums alone were kept of several processes. */
   page.isMerged = page.sites.is_merged;
+
+  /** Whether all columns are here, which come last. */
+  page.isComplete = false;
+  const waiting = [];
+  page.whenComplete = (work) => (page.isComplete ? work() : waiting.push(work));
+  page.complete = () => {
+    for (const [name, columns] of Object.entries(readPart("rest"))) takeColumns(page[name], columns);
+    page.isComplete = true;
+    waiting.splice(0).forEach((work) => work());
+  };
   return page;
 })();
 
@@ -124,31 +142,32 @@ const stackRows = (() => {
   const isWithoutStacks = (row) =>
     data.isMerged ? !data.hasStacks : data.processes[sites.process[row]].stacks === "count";
   const ofSites = [];
-  for (let row = 0; row < sites.place.length; row += 1) if (isWithoutStacks(row)) ofSites.push(row);
+  if (data.needsSites) {
+    for (let row = 0; row < sites.place.length; row += 1) if (isWithoutStacks(row)) ofSites.push(row);
+  }
   const length = ofSites.length + stacks.node.length;
   const column = (ofSite, ofStack) => {
+    if (ofSites.length === 0 && ofStack && ofStack.length === length) return ofStack;
     const values = new Float64Array(length);
-    ofSites.forEach((row, at) => {
-      values[at] = ofSite ? ofSite(row) : 0;
-    });
+    if (ofSite) for (let at = 0; at < ofSites.length; at += 1) values[at] = ofSite(ofSites[at]);
     if (ofStack) values.set(ofStack, ofSites.length);
     return values;
   };
-  const both = (name) => column((row) => sites[name][row], stacks[name]);
-  return {
-    length,
-    node: column((row) => data.places.node[sites.place[row]], stacks.node),
-    process: both("process"),
-    side: both("side"),
-    scope: both("scope"),
-    thread: column(null, stacks.thread),
-    live: both("live_bytes"),
-    blocks: both("live_blocks"),
-    allocated: both("allocated_bytes"),
-    peak: both("peak_bytes"),
-    temporary: column(null, stacks.temporary_bytes),
-    samples: column(null, stacks.samples),
-  };
+  const rows = { length };
+  const both = (name, from) => lazy(rows, name, () => column((row) => sites[from][row], stacks[from]));
+  const ofStacks = (name, from) => lazy(rows, name, () => column(null, stacks[from]));
+  lazy(rows, "node", () => column((row) => data.places.node[sites.place[row]], stacks.node));
+  both("process", "process");
+  both("side", "side");
+  both("scope", "scope");
+  ofStacks("thread", "thread");
+  both("live", "live_bytes");
+  both("blocks", "live_blocks");
+  both("allocated", "allocated_bytes");
+  both("peak", "peak_bytes");
+  ofStacks("temporary", "temporary_bytes");
+  ofStacks("samples", "samples");
+  return rows;
 })();
 
 /** The same for threads: where no stacks are known, threads are known by side alone. */

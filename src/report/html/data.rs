@@ -7,11 +7,12 @@ use super::facts::{
 };
 use super::misuse::{MisuseData, misuses};
 use super::names::{Frames, Functions, Nodes, Paths, Texts};
-use super::rows::{self, Places, SiteRows, StackRows};
+use super::pack::Table;
+use super::rows::{self, SiteRows, StackRows};
 use crate::analysis::stacks::Stacks;
 use crate::analysis::{By, Measure, ProcessReport, Report, Span, Tree, lives, requests, seconds};
 use crate::counts::Side;
-use crate::recording::model::Process;
+use crate::recording::model::{Mode, Process};
 use crate::report::phrases;
 use crate::report::units::printable;
 
@@ -21,7 +22,7 @@ const MOST_POINTS: usize = 40_000;
 const POINTS_OF_ALL: usize = 1_000;
 const FEWEST_POINTS: usize = 40;
 
-/// Everything that the page shows.
+/// What the page shows first, down to the flame graph, and all its names.
 #[derive(Serialize)]
 pub(super) struct PageData<'a> {
     heapledger: String,
@@ -49,12 +50,63 @@ pub(super) struct PageData<'a> {
     functions: Functions,
     frames: Frames,
     nodes: Nodes,
-    places: Places,
+    places: Table,
     sites: SiteRows,
     stacks: StackRows,
     misuse: Vec<MisuseData>,
     /// Last, because the others fill it.
     texts: Texts<'a>,
+    #[serde(skip)]
+    pub(super) rest: Rest,
+}
+
+/// Columns that nothing is drawn of before the flame graph. They stand at the end of
+/// the page, so that a browser need not read them before it shows something.
+#[derive(Serialize)]
+pub(super) struct Rest {
+    places: Table,
+    sites: Table,
+    stacks: Table,
+}
+
+impl Rest {
+    /// Takes them out of all columns.
+    fn of(
+        stacks: &Stacks,
+        by: Option<By>,
+        places: &mut Table,
+        sites: &mut SiteRows,
+        stack_rows: &mut StackRows,
+    ) -> Rest {
+        // Call sites stand for the stacks of who has none.
+        let sites_are_first = stacks
+            .report
+            .tracked()
+            .any(|report| report.stacks == Mode::Count);
+        let measure = column_of(stacks.filter().measure);
+        let is_first = |name: &str| match name {
+            "node" | "process" | "side" | "samples" | "live_bytes" => true,
+            "scope" => by == Some(By::Scope),
+            "thread" => by == Some(By::Thread),
+            name => name == measure,
+        };
+        Rest {
+            places: places.put_off(|_| sites_are_first),
+            sites: sites.table.put_off(|_| sites_are_first),
+            stacks: stack_rows.table.put_off(|name| is_first(name)),
+        }
+    }
+}
+
+/// Gives the column of stacks that a measure sums up.
+fn column_of(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Live => "live_bytes",
+        Measure::Allocated => "allocated_bytes",
+        Measure::Peak => "peak_bytes",
+        Measure::Blocks => "live_blocks",
+        Measure::Temporary => "temporary_bytes",
+    }
 }
 
 impl<'a> PageData<'a> {
@@ -63,9 +115,10 @@ impl<'a> PageData<'a> {
         let report = stacks.report;
         let mut texts = Texts::default();
         let mut paths = Paths::new(stacks);
-        let (sites, places) = rows::sites(stacks, &mut texts, &mut paths);
+        let (mut sites, mut places) = rows::sites(stacks, &mut texts, &mut paths);
         let misuse = misuses(stacks, &mut texts, &mut paths);
-        let stack_rows = rows::stacks(stacks, &mut texts, &mut paths);
+        let mut stack_rows = rows::stacks(stacks, &mut texts, &mut paths);
+        let rest = Rest::of(stacks, by, &mut places, &mut sites, &mut stack_rows);
         let outcome = report.outcome();
         let recording = report.recording;
         let scopes = report.catalog.scopes().iter();
@@ -103,6 +156,7 @@ impl<'a> PageData<'a> {
             stacks: stack_rows,
             misuse,
             texts,
+            rest,
         }
     }
 }

@@ -26,7 +26,8 @@ class Flame {
     this.canvas.addEventListener("click", (event) => this.click(event));
     this.canvas.addEventListener("pointermove", (event) => this.hover(this.at(event)));
     this.canvas.addEventListener("pointerleave", () => this.hover(-1));
-    new ResizeObserver(this.layoutSoon).observe(box);
+    // It is told once at the beginning too, of what is drawn already.
+    new ResizeObserver(() => this.box.clientWidth !== this.width && this.layoutSoon()).observe(box);
     theme.onChange(this.paintSoon);
   }
 
@@ -101,45 +102,44 @@ class Flame {
     return { sum, frames };
   }
 
-  /** Finds out which frames are wide enough to be drawn, and where. */
   layout(isResized = false) {
+    if (!this.tree || this.box.clientWidth === 0) return;
+    this.arrange();
+    // The bar takes width, and so may take the rows that asked for it: it stays then.
+    this.isTall = this.rows * ROW > HIGHEST || (isResized && this.isTall === true);
+    this.box.classList.toggle("tall", this.isTall);
+    if (this.box.clientWidth !== this.width) this.arrange();
+    this.sizer.style.height = `${this.rows * ROW}px`;
+    this.box.style.height = `${Math.min(this.rows * ROW, HIGHEST) + 2}px`;
+    this.showCrumbs(this.tree.path(this.zoom));
+    this.showFound();
+    this.paint();
+    this.tell(false);
+  }
+
+  /** Finds out which frames are wide enough to be drawn, and where. */
+  arrange() {
     const { tree, zoom } = this;
     this.width = this.box.clientWidth;
-    if (!tree || this.width === 0) return;
     const path = tree.path(zoom);
     this.boxes = path.map((node, row) => ({ node, row, x: 0, width: this.width, isAbove: row + 1 < path.length }));
     const perPixel = tree.total[zoom] > 0 ? this.width / tree.total[zoom] : 0;
     const stack = [{ node: zoom, row: path.length - 1, x: 0 }];
-    let rows = path.length;
+    this.rows = path.length;
     while (stack.length > 0 && perPixel > 0) {
       const { node, row, x } = stack.pop();
       let from = x;
-      let rest = 0;
-      for (const callee of tree.callees(node)) {
-        const width = tree.total[callee] * perPixel;
-        if (width === 0) break;
-        if (width < NARROWEST) {
-          rest += width;
-          continue;
-        }
-        this.boxes.push({ node: callee, row: row + 1, x: from, width });
-        stack.push({ node: callee, row: row + 1, x: from });
-        rows = Math.max(rows, row + 2);
-        from += width;
+      const { wide, rest } = tree.wideCallees(node, NARROWEST / perPixel);
+      for (const callee of wide) {
+        const box = { node: callee, row: row + 1, x: from, width: tree.total[callee] * perPixel, isAbove: false };
+        this.boxes.push(box);
+        stack.push(box);
+        from += box.width;
       }
-      if (rest >= 1) this.boxes.push({ node: -1, row: row + 1, x: from, width: rest });
-      if (rest >= 1) rows = Math.max(rows, row + 2);
+      const hasRest = rest * perPixel >= 1;
+      if (hasRest) this.boxes.push({ node: -1, row: row + 1, x: from, width: rest * perPixel, isAbove: false });
+      if (hasRest || wide.length > 0) this.rows = Math.max(this.rows, row + 2);
     }
-    this.rows = rows;
-    // The bar takes width, and so may take the rows that asked for it: it stays then.
-    this.isTall = rows * ROW > HIGHEST || (isResized && this.isTall === true);
-    this.box.classList.toggle("tall", this.isTall);
-    this.sizer.style.height = `${rows * ROW}px`;
-    this.box.style.height = `${Math.min(rows * ROW, HIGHEST) + 2}px`;
-    this.showCrumbs(path);
-    this.showFound();
-    this.paint();
-    this.tell(false);
   }
 
   paint() {
@@ -199,20 +199,36 @@ class Flame {
     context.globalAlpha = 1;
   }
 
-  measured(context, text) {
-    if (!this.widths.has(text)) {
+  /** The width of a letter. Texts are measured by their letters: to have each measured takes longer. */
+  letter(context, letter) {
+    let width = this.widths.get(letter);
+    if (width === undefined) {
       if (this.widths.size > 20_000) this.widths.clear();
-      this.widths.set(text, context.measureText(text).width);
+      width = context.measureText(letter).width;
+      this.widths.set(letter, width);
     }
-    return this.widths.get(text);
+    return width;
   }
 
+  measured(context, text) {
+    let width = 0;
+    for (const letter of text) width += this.letter(context, letter);
+    return width;
+  }
+
+  /** Cuts a text to what has room. */
   fit(context, text, room) {
-    const full = this.measured(context, text);
-    if (full <= room) return text;
-    let letters = Math.min(text.length - 1, Math.ceil((text.length * room) / full));
-    while (letters > 0 && context.measureText(`${text.slice(0, letters)}…`).width > room) letters -= 1;
-    return letters > 0 ? `${text.slice(0, letters)}…` : "";
+    const dots = this.letter(context, "…");
+    let width = 0;
+    let cut = 0; // what goes before the dots
+    let at = 0;
+    for (const letter of text) {
+      width += this.letter(context, letter);
+      if (width > room) return cut > 0 ? `${text.slice(0, cut)}…` : "";
+      at += letter.length;
+      if (width + dots <= room) cut = at;
+    }
+    return text;
   }
 
   outline(context, node, top, line) {
@@ -299,12 +315,13 @@ class Flame {
     const where = [tree.library(node), tree.source(node)].filter(Boolean).join("  ·  ");
     const parts = [figure(value, this.measure) + (MEASURES[this.measure].isBytes ? ` (${count(value)} B)` : ""), `${percent(value, all)} of all`];
     if (this.zoom > 0 && node !== this.zoom) parts.push(`${percent(value, tree.total[this.zoom])} of ${tree.name(this.zoom)}`);
-    if (tree.own[node] > 0 && tree.own[node] < value) parts.push(`${figure(tree.own[node], this.measure)} by itself`);
+    const own = tree.own(node);
+    if (own > 0 && own < value) parts.push(`${figure(own, this.measure)} by itself`);
     const c = tree.ofC[node];
     if (c > 0 && c < value) parts.push(`C ${figure(c, this.measure)}, Rust ${figure(value - c, this.measure)}`);
     else if (value > 0) parts.push(c > 0 ? "C" : "Rust");
-    const samples = tree.samples[node];
-    if (data.estimates && samples > 0) parts.push(`${counted(samples, "sample", "samples")}, ± about ${percent(1.96, Math.sqrt(samples))}`);
+    const samples = tree.samples ? tree.samples[node] : 0;
+    if (samples > 0) parts.push(`${counted(samples, "sample", "samples")}, ± about ${percent(1.96, Math.sqrt(samples))}`);
     replace(
       this.readout,
       element("div", {}, element("b", {}, node === 0 ? "All" : tree.name(node)), where && `  ·  ${where}`),

@@ -1,28 +1,30 @@
 // Who holds what: call sites, libraries, scopes, threads, stacks, processes, clean-ups.
 
-/** Sums of rows that have something in common. */
-function sums(seed) {
-  return { live: 0, blocks: 0, allocated: 0, allocatedBlocks: 0, peak: 0, c: 0, rust: 0, ...seed };
+/** Gives what has something in common its sums, which begin at nothing. */
+function sums(group) {
+  return Object.assign(group, { live: 0, blocks: 0, allocated: 0, allocatedBlocks: 0, peak: 0, c: 0, rust: 0 });
 }
 
 /** Puts the chosen rows of call sites together by a key; `seedOf` says what a group is. */
 function collectSites(keyOf, seedOf) {
   const { sites } = data;
+  const { place, side, live_bytes: live, live_blocks: blocks, allocated_bytes: allocated, allocated_blocks: allocatedBlocks, peak_bytes: peak } = sites;
+  const takes = state.filter(sites);
   const groups = new Map();
-  for (let row = 0; row < sites.place.length; row += 1) {
-    if (!state.takes(sites.process[row], sites.side[row])) continue;
+  for (let row = 0; row < place.length; row += 1) {
+    if (!takes(row)) continue;
     const key = keyOf(row);
     let group = groups.get(key);
     if (!group) {
       group = sums(seedOf(row));
       groups.set(key, group);
     }
-    group.live += sites.live_bytes[row];
-    group.blocks += sites.live_blocks[row];
-    group.allocated += sites.allocated_bytes[row];
-    group.allocatedBlocks += sites.allocated_blocks[row];
-    group.peak += sites.peak_bytes[row];
-    group[names.side(sites.side[row])] += sites.live_bytes[row];
+    group.live += live[row];
+    group.blocks += blocks[row];
+    group.allocated += allocated[row];
+    group.allocatedBlocks += allocatedBlocks[row];
+    group.peak += peak[row];
+    group[side[row] === 0 ? "c" : "rust"] += live[row];
   }
   return [...groups.values()];
 }
@@ -31,10 +33,10 @@ const kindsOfHolders = {
   sites: {
     label: "Call sites",
     rows() {
-      const { sites } = data;
+      const { place, scope, side } = data.sites;
       const scopes = data.scopes.length + 1;
-      const key = (row) => (sites.place[row] * scopes + sites.scope[row]) * 2 + sites.side[row];
-      return collectSites(key, (row) => ({ place: sites.place[row], side: sites.side[row], scope: sites.scope[row] }));
+      const key = (row) => (place[row] * scopes + scope[row]) * 2 + side[row];
+      return collectSites(key, (row) => ({ place: place[row], side: side[row], scope: scope[row] }));
     },
     name: { title: "Call site", text: (row) => names.placeSymbol(row.place), under: (row) => [names.placeAddress(row.place), shortPath(names.placeSource(row.place))] },
     sides: true,
@@ -43,14 +45,19 @@ const kindsOfHolders = {
   libraries: {
     label: "Libraries",
     rows() {
-      const library = (row) => data.places.library[data.sites.place[row]];
+      const { library: libraryOf } = data.places;
+      const { place } = data.sites;
+      const library = (row) => libraryOf[place[row]];
       return collectSites(library, (row) => ({ library: library(row) }));
     },
     name: { title: "Library", text: (row) => names.library(row.library), under: (row) => [data.libraries[row.library].path || ""] },
   },
   scopes: {
     label: "Scopes",
-    rows: () => collectSites((row) => data.sites.scope[row], (row) => ({ scope: data.sites.scope[row] })),
+    rows() {
+      const { scope } = data.sites;
+      return collectSites((row) => scope[row], (row) => ({ scope: scope[row] }));
+    },
     name: { title: "Scope", text: (row) => names.scope(row.scope) || "(no scope)", under: () => [] },
   },
   threads: {
@@ -164,16 +171,18 @@ function holdersSection() {
 function leakRows() {
   const groups = new Map();
   const nodes = data.nodes.count;
-  for (let row = 0; row < stackRows.length; row += 1) {
-    if (stackRows.live[row] <= 0 || !state.takes(stackRows.process[row], stackRows.side[row])) continue;
-    const key = (stackRows.scope[row] * 2 + stackRows.side[row]) * nodes + stackRows.node[row];
+  const { length, node, side, scope, live, blocks } = stackRows;
+  const takes = state.filter(stackRows);
+  for (let row = 0; row < length; row += 1) {
+    if (live[row] <= 0 || !takes(row)) continue;
+    const key = (scope[row] * 2 + side[row]) * nodes + node[row];
     let group = groups.get(key);
     if (!group) {
-      group = { node: stackRows.node[row], side: stackRows.side[row], scope: stackRows.scope[row], live: 0, blocks: 0 };
+      group = { node: node[row], side: side[row], scope: scope[row], live: 0, blocks: 0 };
       groups.set(key, group);
     }
-    group.live += stackRows.live[row];
-    group.blocks += stackRows.blocks[row];
+    group.live += live[row];
+    group.blocks += blocks[row];
   }
   return [...groups.values()];
 }
@@ -214,9 +223,7 @@ function leaksSection() {
       cell: (row) => [frameName(data.nodes.frame[row.node]), callers(row) && element("small", {}, `← ${callers(row)}`)],
     },
   ];
-  if (stackRows.scope.some((scope, row) => scope > 0 && stackRows.live[row] > 0)) {
-    columns.push({ key: "scope", title: "Scope", kind: "soft", value: (row) => names.scope(row.scope), cell: (row) => names.scope(row.scope) });
-  }
+  const scopeColumn = { key: "scope", title: "Scope", kind: "soft", value: (row) => names.scope(row.scope), cell: (row) => names.scope(row.scope) };
   const table = new Table(columns, {
     id: "leaks-table",
     label: "Live at the end",
@@ -231,6 +238,10 @@ function leaksSection() {
   const sum = element("span", { class: "hint" });
   const refresh = () => {
     const rows = leakRows();
+    if (!columns.includes(scopeColumn) && rows.some((row) => row.scope > 0)) {
+      columns.push(scopeColumn);
+      table.drawHead();
+    }
     all = rows.reduce((bytes, row) => bytes + row.live, 0);
     const blocks = rows.reduce((number, row) => number + row.blocks, 0);
     const estimated = data.estimates ? " by estimate" : "";

@@ -69,6 +69,7 @@ pub fn write(stacks: &Stacks, by: Option<By>, out: impl Write) -> io::Result<()>
             "styles" => write_all(&STYLES, &mut out)?,
             "scripts" => write_all(&SCRIPTS, &mut out)?,
             "data" => serde_json::to_writer(Harmless(&mut out), &data)?,
+            "rest" => serde_json::to_writer(Harmless(&mut out), &data.rest)?,
             name => unreachable!("the page has no mark {name}"),
         }
         rest = after;

@@ -71,6 +71,9 @@ pub(super) struct Nodes {
     up: Column,
     /// What it is called.
     frame: Column,
+    /// How many nodes before this one another place in the same function lies, where
+    /// it is called by the same; 0 where there is none.
+    same: Column,
     #[serde(skip)]
     pub(super) count: u32,
 }
@@ -86,6 +89,12 @@ pub(super) struct Paths<'a> {
     frame_ids: Vec<u32>,
     equal_frames: HashMap<(u32, u32, Option<u32>, bool), u32>,
     children: HashMap<(u32, u32), u32>,
+    /// Of each node the first of the same function, called by the same functions.
+    first_of: Vec<u32>,
+    /// By the first node of a caller, and a function.
+    functions_below: HashMap<(u32, u32), u32>,
+    /// By frame.
+    function_of: Vec<u32>,
 }
 
 const UNUSED: u32 = u32::MAX;
@@ -101,10 +110,14 @@ impl<'a> Paths<'a> {
             frame_ids: vec![UNUSED; stacks.frames.len()],
             equal_frames: HashMap::new(),
             children: HashMap::new(),
+            first_of: vec![0],
+            functions_below: HashMap::new(),
+            function_of: Vec::new(),
         };
         // The root, which is no function.
         paths.nodes.up.push(0);
         paths.nodes.frame.push(0);
+        paths.nodes.same.push(0);
         paths.nodes.count = 1;
         paths
     }
@@ -137,9 +150,17 @@ impl<'a> Paths<'a> {
         let next = self.nodes.count;
         let node = *self.children.entry((parent, frame)).or_insert(next);
         if node == next {
+            let below = self.first_of[parent as usize];
+            let function = self.function_of[frame as usize];
+            let first = *self
+                .functions_below
+                .entry((below, function))
+                .or_insert(next);
+            self.first_of.push(first);
             self.nodes.count += 1;
             self.nodes.up.push(next - parent);
             self.nodes.frame.push(frame);
+            self.nodes.same.push(next - first);
         }
         node
     }
@@ -169,6 +190,7 @@ impl<'a> Paths<'a> {
         let id = *self.equal_frames.entry(key).or_insert(next);
         if id == next {
             self.frames.count += 1;
+            self.function_of.push(function);
             self.frames.function.push(function);
             self.frames.file.push(file);
             self.frames.line.push(line.unwrap_or(0));

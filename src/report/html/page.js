@@ -63,19 +63,33 @@ function keysHelp() {
     search.focus();
     search.select();
   });
-  // What is seen first is drawn first; each of the rest in a task of its own.
-  const waiting = sections.map(([, part]) => part);
-  waiting.splice(0, 3).forEach((part) => part.refresh());
+  // What is seen first is drawn first, down to the flame graph; each of the rest in a
+  // task of its own, once the columns for it are read.
+  const parts = sections.map(([, part]) => part);
   const root = document.documentElement;
-  root.dataset.firstMs = performance.now().toFixed(0);
+  const stamp = (name) => {
+    root.dataset[name] = performance.now().toFixed(1);
+  };
+  const waiting = parts.splice(parts.indexOf(flame) + 1);
+  for (const part of waiting) part.section.inert = true;
+  for (const part of parts) part.refresh();
   const next = () => {
     const part = waiting.shift();
-    if (part) {
-      part.refresh();
-      setTimeout(next);
-    } else {
-      root.dataset.readyMs = performance.now().toFixed(0);
-    }
+    if (!part) return stamp("readyMs");
+    part.refresh();
+    part.section.inert = false;
+    return setTimeout(next);
   };
-  requestAnimationFrame(() => setTimeout(next));
+  const complete = () => {
+    data.complete();
+    setTimeout(next);
+  };
+  // Once a frame with the flame graph has gone to the screen.
+  requestAnimationFrame(() =>
+    setTimeout(() => {
+      stamp("flameMs");
+      if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", complete);
+      else complete();
+    }),
+  );
 })();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::names::{Paths, Texts};
-use super::pack::Column;
+use super::pack::{Column, Table};
 use crate::analysis::stacks::{LocationId, ProcessStacks, Stacks};
 use crate::analysis::{Place, SiteRow, Tree};
 use crate::counts::Side;
@@ -21,8 +21,8 @@ const MOST_ROWS: usize = 150_000;
 const MOST_NODES: u32 = 600_000;
 
 /// Call sites by place.
-#[derive(Serialize, Default)]
-pub(super) struct Places {
+#[derive(Default)]
+struct Places {
     /// Text of the function's name, from 1.
     symbol: Column,
     library: Column,
@@ -35,8 +35,22 @@ pub(super) struct Places {
     node: Column,
 }
 
+impl Places {
+    fn into_table(self) -> Table {
+        Table::of([
+            ("symbol", self.symbol),
+            ("library", self.library),
+            ("offset", self.offset),
+            ("has_address", self.has_address),
+            ("file", self.file),
+            ("line", self.line),
+            ("node", self.node),
+        ])
+    }
+}
+
 /// Columns that both kinds of rows have.
-#[derive(Serialize, Default)]
+#[derive(Default)]
 struct Columns {
     /// Place in the list of processes.
     process: Column,
@@ -62,14 +76,29 @@ impl Columns {
         self.allocated_blocks.push(figures.allocated_blocks);
         self.peak_bytes.push(figures.at_peak.0);
     }
+
+    /// Names them, after some that only one kind of rows has.
+    fn into_table(self, own: impl IntoIterator<Item = (&'static str, Column)>) -> Table {
+        let shared = [
+            ("process", self.process),
+            ("side", self.side),
+            ("scope", self.scope),
+            ("live_bytes", self.live_bytes),
+            ("live_blocks", self.live_blocks),
+            ("allocated_bytes", self.allocated_bytes),
+            ("allocated_blocks", self.allocated_blocks),
+            ("peak_bytes", self.peak_bytes),
+        ];
+        Table::of(own.into_iter().chain(shared))
+    }
 }
 
 /// Rows of call sites.
 #[derive(Serialize, Default)]
 pub(super) struct SiteRows {
-    place: Column,
+    /// `place`, and what all rows have.
     #[serde(flatten)]
-    columns: Columns,
+    pub(super) table: Table,
     /// Rows that became one, for want of room.
     folded: u64,
     /// Figures are sums over all processes, for want of room.
@@ -77,8 +106,20 @@ pub(super) struct SiteRows {
 }
 
 /// Rows of stacks.
-#[derive(Serialize, Default)]
+#[derive(Serialize)]
 pub(super) struct StackRows {
+    /// `node`, `thread`, `temporary_bytes`, `samples`, and what all rows have.
+    #[serde(flatten)]
+    pub(super) table: Table,
+    /// Rows that became one, for want of room.
+    folded: u64,
+    /// Rows that suppressions left out.
+    suppressed: u64,
+}
+
+/// Columns of stacks under construction.
+#[derive(Default)]
+struct StackColumns {
     /// As steps: rows that begin alike follow each other.
     node: Column,
     /// Place in the process's list of threads, from 1.
@@ -86,15 +127,8 @@ pub(super) struct StackRows {
     temporary_bytes: Column,
     /// Empty where figures are no estimates.
     samples: Column,
-    #[serde(flatten)]
     columns: Columns,
-    /// Rows that became one, for want of room.
-    folded: u64,
-    /// Rows that suppressions left out.
-    suppressed: u64,
-    #[serde(skip)]
     last_node: u32,
-    #[serde(skip)]
     has_estimates: bool,
 }
 
@@ -103,7 +137,7 @@ pub(super) fn sites<'a>(
     stacks: &'a Stacks<'a>,
     texts: &mut Texts<'a>,
     paths: &mut Paths<'a>,
-) -> (SiteRows, Places) {
+) -> (SiteRows, Table) {
     let report = stacks.report;
     let every = || {
         let processes = (0u32..).zip(&report.processes);
@@ -121,21 +155,24 @@ pub(super) fn sites<'a>(
         merged.into_iter().flatten().map(|row| (0, row)).collect()
     };
     let folded = fold_sites(&mut list);
+    let mut columns = Columns::default();
+    let mut place_of = Column::default();
     let mut places = PlaceTable::new(stacks);
     for (process, row) in &list {
         let place = places.of(row, texts, paths);
-        rows.place.push(place);
+        place_of.push(place);
         let scope = row.scope.map_or(0, |scope| scope.index() as u32 + 1);
         let figures = figures_of(row);
-        rows.columns.push(*process, row.side, scope, &figures);
+        columns.push(*process, row.side, scope, &figures);
     }
     for ((process, side), (count, figures)) in folded {
         rows.folded += count;
-        rows.place.push(places.smaller(texts, paths));
+        place_of.push(places.smaller(texts, paths));
         let side = Side::ALL[side];
-        rows.columns.push(process, side, 0, &figures);
+        columns.push(process, side, 0, &figures);
     }
-    (rows, places.columns)
+    rows.table = columns.into_table([("place", place_of)]);
+    (rows, places.columns.into_table())
 }
 
 fn figures_of(row: &SiteRow) -> StackFigures {
@@ -271,13 +308,14 @@ pub(super) fn stacks<'a>(
         Mode::Sample { .. } | Mode::Full => stacks.of(index),
     });
     let of_process: Vec<ProcessStacks> = of_process.collect();
-    let mut rows = StackRows {
+    let mut rows = StackColumns {
         has_estimates: stacks
             .report
             .tracked()
             .any(|report| !report.stacks.has_exact_stacks()),
-        ..StackRows::default()
+        ..StackColumns::default()
     };
+    let mut folded_count = 0;
     let mut folded = Folded::new();
     for (index, pick) in largest_first(&of_process).into_iter().enumerate() {
         let list = &of_process[pick.process as usize];
@@ -294,16 +332,19 @@ pub(super) fn stacks<'a>(
         columns.push(pick.process, row.side, scope, &row.figures);
     }
     for ((process, side), (count, figures)) in folded {
-        rows.folded += count;
+        folded_count += count;
         let node = paths.plain(texts, NAME);
         rows.push(node, 0, &figures);
         rows.columns.push(process, Side::ALL[side], 0, &figures);
     }
-    rows.suppressed = of_process.iter().map(|list| list.suppressed.0).sum();
-    rows
+    StackRows {
+        table: rows.into_table(),
+        folded: folded_count,
+        suppressed: of_process.iter().map(|list| list.suppressed.0).sum(),
+    }
 }
 
-impl StackRows {
+impl StackColumns {
     fn push(&mut self, node: u32, thread: u32, figures: &StackFigures) {
         self.node.push(i64::from(node) - i64::from(self.last_node));
         self.last_node = node;
@@ -312,6 +353,15 @@ impl StackRows {
         if self.has_estimates {
             self.samples.push(figures.samples);
         }
+    }
+
+    fn into_table(self) -> Table {
+        self.columns.into_table([
+            ("node", self.node),
+            ("thread", self.thread),
+            ("temporary_bytes", self.temporary_bytes),
+            ("samples", self.samples),
+        ])
     }
 }
 

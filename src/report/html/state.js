@@ -12,14 +12,21 @@ const state = (() => {
   };
   return {
     get: chosen,
+    /** Takes a choice over, at the latest when all is there that it may need. */
     set(changes) {
-      Object.assign(chosen, changes);
-      listeners.forEach((listener) => listener(changes));
+      data.whenComplete(() => {
+        Object.assign(chosen, changes);
+        listeners.forEach((listener) => listener(changes));
+      });
     },
     onChange: (listener) => listeners.push(listener),
-    /** Tells whether a row of a process and side is looked at. */
-    takes: (process, side) =>
-      (chosen.process < 0 || data.isMerged || process === chosen.process) && (chosen.side < 0 || side === chosen.side),
+    /** Gives what tells whether a row of these columns is looked at. */
+    filter(rows) {
+      const { process, side } = rows;
+      const isAny = chosen.process < 0 || data.isMerged;
+      const { process: wanted, side: wantedSide } = chosen;
+      return (row) => (isAny || process[row] === wanted) && (wantedSide < 0 || side[row] === wantedSide);
+    },
     /** Tells whether peaks can be added up: those of several processes come at different times. */
     hasPeak: () => !data.isMerged && (chosen.process >= 0 || data.tracked.length === 1),
     /** Gives what is known of the chosen process, or of all together. */

@@ -34,6 +34,7 @@ class Table {
     this.isDescending = true;
     this.shown = FIRST_ROWS;
     this.query = "";
+    this.rows = [];
     this.open = new Set();
     this.head = element("thead", {});
     this.body = element("tbody", {});

@@ -17,7 +17,11 @@ fn page(recording: &Recording) -> String {
 }
 
 fn data(page: &str) -> Value {
-    let (_, rest) = page.split_once("id=\"data\">").unwrap();
+    part(page, "data")
+}
+
+fn part(page: &str, id: &str) -> Value {
+    let (_, rest) = page.split_once(&format!("id=\"{id}\">")).unwrap();
     let (data, _) = rest.split_once("</script>").unwrap();
     serde_json::from_str(data).unwrap()
 }
@@ -57,7 +61,7 @@ fn a_mark_in_a_name_is_no_mark_of_the_page() {
     recording.sites[0].symbol = Some("{{scripts}}</script>\u{202e}".into());
     let page = page(&recording);
     assert_eq!(data(&page)["texts"][0], "{{scripts}}</script>\u{fffd}");
-    assert_eq!(page.matches("</script>").count(), 2);
+    assert_eq!(page.matches("</script>").count(), 3);
 }
 
 #[test]
@@ -75,6 +79,44 @@ fn stacks_share_their_beginnings() {
     assert_eq!(data["stacks"]["side"], "AC");
     assert_eq!(data["stacks"]["folded"], 0);
     assert_eq!(data["processes"][0]["mode"], "full");
+}
+
+#[test]
+fn columns_that_the_flame_graph_needs_come_first() {
+    let has = |recording: &Recording, id: &str, table: &str, column: &str| {
+        part(&page(recording), id)[table].get(column).is_some()
+    };
+    let stacks = fixture::with_stacks();
+    for column in ["node", "side", "process", "live_bytes"] {
+        assert!(has(&stacks, "data", "stacks", column), "{column}");
+    }
+    for column in ["allocated_bytes", "scope", "thread", "peak_bytes"] {
+        assert!(has(&stacks, "rest", "stacks", column), "{column}");
+    }
+    assert!(has(&stacks, "rest", "sites", "place"));
+    assert!(has(&stacks, "rest", "places", "symbol"));
+    // Where no stacks are known, call sites are what it is made of.
+    let sites = fixture::recording();
+    assert!(has(&sites, "data", "sites", "place"));
+    assert!(has(&sites, "data", "places", "node"));
+}
+
+#[test]
+fn places_in_the_same_function_are_said_to_be_one() {
+    let mut recording = fixture::with_stacks();
+    let twin = recording.processes[0].stacks[0].frames[0];
+    let mut other = recording.sites[twin as usize].clone();
+    other.offset += 8;
+    other.line = Some(9_999);
+    other.inlined.clear();
+    recording.sites.push(other);
+    let mut stack = recording.processes[0].stacks[0].clone();
+    stack.frames[0] = recording.sites.len() as u32 - 1;
+    recording.processes[0].stacks.push(stack);
+    let before = data(&page(&fixture::with_stacks()));
+    let after = data(&page(&recording));
+    assert_eq!(before["nodes"]["same"], serde_json::json!({"zeros": 12}));
+    assert!(after["nodes"]["same"].is_string(), "{}", after["nodes"]);
 }
 
 #[test]

@@ -8,12 +8,23 @@ class Nodes {
     this.parent = new Int32Array(capacity / 2);
     this.label = new Int32Array(capacity / 2);
     this.frame = new Int32Array(capacity / 2).fill(-1);
-    this.slots = new Int32Array(capacity);
+    this.slots = null; // made when a node is first looked for
     this.length = 1; // the root, which no slot names
     this.label[0] = -1;
   }
 
+  /** Makes a child that is known to be new; nothing can be looked for beside it. */
+  add(parent, label, frame) {
+    const node = this.length;
+    this.parent[node] = parent;
+    this.label[node] = label;
+    this.frame[node] = frame;
+    this.length += 1;
+    return node;
+  }
+
   child(parent, label, frame) {
+    this.slots ||= new Int32Array(this.parent.length * 2);
     const mask = this.slots.length - 1;
     let slot = (Math.imul(parent, 0x9e3779b1) ^ Math.imul(label, 0x85ebca6b)) >>> 0;
     slot = (slot ^ (slot >>> 15)) & mask;
@@ -27,17 +38,12 @@ class Nodes {
       }
       slot = (slot + 1) & mask;
     }
-    const node = this.length;
-    if (node === this.parent.length) {
+    if (this.length === this.parent.length) {
       this.grow();
       return this.child(parent, label, frame);
     }
-    this.slots[slot] = node;
-    this.parent[node] = parent;
-    this.label[node] = label;
-    this.frame[node] = frame;
-    this.length += 1;
-    return node;
+    this.slots[slot] = this.length;
+    return this.add(parent, label, frame);
   }
 
   grow() {
@@ -71,15 +77,35 @@ class CallTree {
   }
 
   place() {
-    const { parent, frame } = data.nodes;
-    const to = new Int32Array(parent.length);
-    const below = this.by === "library" ? this.libraryStep() : this.functionStep();
-    for (let node = 1; node < parent.length; node += 1) to[node] = below(to[parent[node]], frame[node], parent[node]);
-    for (let row = 0; row < this.rows.length; row += 1) this.node[row] = to[this.rows.node[row]];
+    const to = this.by === "library" ? this.placeLibraries() : this.placeFunctions();
+    const { node } = this.rows;
+    for (let row = 0; row < node.length; row += 1) this.node[row] = to[node[row]];
   }
 
-  functionStep() {
-    return (parent, frame) => this.nodes.child(parent, data.frames.function[frame], frame);
+  placeLibraries() {
+    const { parent, frame } = data.nodes;
+    const to = new Int32Array(parent.length);
+    const below = this.libraryStep();
+    for (let node = 1; node < parent.length; node += 1) to[node] = below(to[parent[node]], frame[node], parent[node]);
+    return to;
+  }
+
+  /** The page says which places are of the same function, so nothing need be looked for. */
+  placeFunctions() {
+    const { parent, frame, same } = data.nodes;
+    const functions = data.frames.function;
+    const { nodes } = this;
+    const to = new Int32Array(parent.length);
+    for (let node = 1; node < parent.length; node += 1) {
+      const place = frame[node];
+      if (same[node] === 0) {
+        to[node] = nodes.add(to[parent[node]], functions[place], place);
+      } else {
+        to[node] = to[node - same[node]];
+        if (nodes.frame[to[node]] !== place) nodes.frame[to[node]] = -1;
+      }
+    }
+    return to;
   }
 
   /** Stacks of libraries; where stacks are not known, call sites below their library. */
@@ -149,30 +175,40 @@ class CallTree {
   measure(name) {
     const { length, parent } = this.nodes;
     const { rows } = this;
-    this.own = new Float64Array(length);
-    this.total = new Float64Array(length);
-    this.ofC = new Float64Array(length);
-    this.samples = new Float64Array(length);
+    const total = new Float64Array(length);
+    const ofC = new Float64Array(length);
+    // All 0 where figures are no estimates: then nobody asks.
+    const samples = data.estimates ? new Float64Array(length) : null;
     this.sorted = new Uint8Array(length);
     this.negative = 0;
+    const takes = state.filter(rows);
+    const { side, [name]: values, samples: samplesOf } = rows;
     for (let row = 0; row < rows.length; row += 1) {
-      if (!state.takes(rows.process[row], rows.side[row])) continue;
-      const value = rows[name][row];
-      if (value <= 0) {
-        this.negative += value < 0 ? 1 : 0;
+      const value = values[row];
+      if (value === 0 || !takes(row)) continue;
+      if (value < 0) {
+        this.negative += 1;
         continue;
       }
       const node = this.node[row];
-      this.own[node] += value;
-      this.total[node] += value;
-      this.samples[node] += rows.samples[row];
-      if (rows.side[row] === 0) this.ofC[node] += value;
+      total[node] += value;
+      if (samples) samples[node] += samplesOf[row];
+      if (side[row] === 0) ofC[node] += value;
     }
     for (let node = length - 1; node > 0; node -= 1) {
-      this.total[parent[node]] += this.total[node];
-      this.ofC[parent[node]] += this.ofC[node];
-      this.samples[parent[node]] += this.samples[node];
+      const value = total[node];
+      if (value === 0) continue;
+      const above = parent[node];
+      total[above] += value;
+      ofC[above] += ofC[node];
+      if (samples) samples[above] += samples[node];
     }
+    Object.assign(this, { total, ofC, samples });
+  }
+
+  /** Gives what a node holds by itself. */
+  own(node) {
+    return this.callees(node).reduce((left, callee) => left - this.total[callee], this.total[node]);
   }
 
   /** Gives the callees of a node, the largest first. They are sorted when first asked for. */
@@ -184,6 +220,20 @@ class CallTree {
       this.sorted[node] = 1;
     }
     return list;
+  }
+
+  /** Gives the callees that are worth at least so much, the largest first, and the sum of the others. */
+  wideCallees(node, least) {
+    const { total, children } = this;
+    const wide = [];
+    let rest = 0;
+    for (let at = this.first[node]; at < this.first[node + 1]; at += 1) {
+      const callee = children[at];
+      if (total[callee] >= least) wide.push(callee);
+      else rest += total[callee];
+    }
+    wide.sort((left, right) => total[right] - total[left] || left - right);
+    return { wide, rest };
   }
 
   labelName(label) {

@@ -78,6 +78,9 @@ impl StackNames {
             }
             None => out.extend_from_slice(b",\"tid\":null,\"thread\":null"),
         }
+        if row.is_guessed {
+            out.extend_from_slice(b",\"guessed\":true");
+        }
         let figures = &row.figures;
         append_figure(out, b",\"live_bytes\":", figures.live_bytes);
         append_figure(out, b",\"live_blocks\":", figures.live_blocks);

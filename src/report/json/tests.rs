@@ -113,6 +113,20 @@ fn figures_are_exact() {
 }
 
 #[test]
+fn stacks_with_guessed_callers_say_so() {
+    let mut recording = fixture::with_stacks();
+    recording.processes[0].stacks[1].is_guessed = true;
+    let process = &parsed(&recording)["processes"][0];
+    assert_eq!(process["stacks"][0]["guessed"], Value::Null);
+    assert_eq!(process["stacks"][1]["guessed"], true);
+    assert_eq!(
+        process["notes"],
+        json!(["1 of 2 stacks lead through code without unwinding data: \
+             callers there were found by frame pointers alone"])
+    );
+}
+
+#[test]
 fn stacks_have_their_frames_innermost_first() {
     let report = parsed(&fixture::with_stacks());
     let process = &report["processes"][0];

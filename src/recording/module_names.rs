@@ -1,0 +1,265 @@
+//! Names from the files of one module, which can stay open for those that are asked
+//! for later: to read their symbols and their debug information takes most of the time.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, InlinedFn, Input, Sym, Symbolizer};
+use object::{Object, ReadCache};
+
+use super::demangle::demangled;
+use super::model::{Inlined, Module, Site};
+use super::shims::{is_shim, mark_shims};
+use super::symbols::Detail;
+
+/// Where what nobody here has built lies.
+const SYSTEM_DIRECTORIES: [&str; 9] = [
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/bin",
+    "/usr/sbin",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/sbin",
+];
+
+/// Sites looked up between two looks at the clock.
+const SITES_A_STEP: usize = 512;
+
+/// Files of all modules that stay open, beyond which another is read for itself. What
+/// was read of them takes about as much memory, where all of it was asked for.
+const MOST_OPEN_BYTES: u64 = 256 << 20;
+
+/// Modules whose files stay open. Not for threads: the symbolizer is of one alone.
+#[derive(Default)]
+pub(crate) struct OpenModules {
+    open: HashMap<Module, OpenModule>,
+    open_bytes: u64,
+}
+
+impl OpenModules {
+    /// Gives sites of one module their names. False where its file could not be read.
+    pub(crate) fn name(&mut self, module: &Module, sites: &mut [Site], detail: Detail) -> bool {
+        let kept = self.open.remove(module);
+        let was_kept = kept.is_some();
+        let opened = names_or_nothing(|| {
+            let mut opened = kept.or_else(|| OpenModule::open(module))?;
+            opened.name(sites, detail, &|_| {});
+            Some(opened)
+        });
+        let is_read = opened.is_some();
+        let room = MOST_OPEN_BYTES.saturating_sub(self.open_bytes);
+        if let Some(opened) = opened.filter(|opened| was_kept || opened.file_bytes <= room) {
+            self.open_bytes += if was_kept { 0 } else { opened.file_bytes };
+            self.open.insert(module.clone(), opened);
+        }
+        is_read
+    }
+}
+
+/// Gives what the work gives. A damaged object file must not cost the recording.
+pub(super) fn names_or_nothing<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_default()
+}
+
+/// A module, and what was read of it.
+pub(super) struct OpenModule {
+    path: PathBuf,
+    build_id: Vec<u8>,
+    file: ReadCache<File>,
+    file_bytes: u64,
+    /// Lines are worth their price.
+    wants_lines: bool,
+    /// No call leads to a shim of Rust's.
+    has_no_shims: bool,
+    /// By whether lines were asked for.
+    itself: [Option<Names>; 2],
+    /// What was stripped off, where it was looked for and is there.
+    apart: Option<Option<PathBuf>>,
+    of_apart: [Option<Names>; 2],
+}
+
+impl OpenModule {
+    /// Opens the file of a module, if it is still the one that was mapped.
+    pub(super) fn open(module: &Module) -> Option<OpenModule> {
+        let path = PathBuf::from(&module.path);
+        let file = open_regular(&path)?;
+        let file_bytes = file.metadata().ok()?.len();
+        let file = ReadCache::new(file);
+        let elf = object::File::parse(&file).ok()?;
+        if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
+            return None;
+        }
+        let wants_lines = wants_lines(&path, &elf);
+        Some(OpenModule {
+            path,
+            build_id: module.build_id.clone(),
+            file,
+            file_bytes,
+            wants_lines,
+            has_no_shims: false,
+            itself: [None, None],
+            apart: None,
+            of_apart: [None, None],
+        })
+    }
+
+    /// Gives sites what the module's symbols and line tables know of them; `tell` hears
+    /// of each number of sites that was looked up.
+    pub(super) fn name(&mut self, sites: &mut [Site], detail: Detail, tell: &dyn Fn(usize)) {
+        let lines = detail == Detail::Full || self.wants_lines;
+        let every: Vec<usize> = (0..sites.len()).collect();
+        let itself =
+            self.itself[usize::from(lines)].get_or_insert_with(|| Names::of(&self.path, lines));
+        itself.give(sites, &every, tell);
+        let lacks = |site: &Site| site.symbol.is_none() || (lines && site.file.is_none());
+        let lacking: Vec<usize> = every
+            .iter()
+            .copied()
+            .filter(|&index| lacks(&sites[index]))
+            .collect();
+        if !lacking.is_empty() {
+            let apart = self.apart.get_or_insert_with(|| file_apart(&self.build_id));
+            if let Some(path) = apart {
+                let names =
+                    self.of_apart[usize::from(lines)].get_or_insert_with(|| Names::of(path, lines));
+                names.give(sites, &lacking, &|_| {});
+            }
+        }
+        if !self.has_no_shims
+            && let Ok(elf) = object::File::parse(&self.file)
+        {
+            self.has_no_shims = !mark_shims(&elf, sites, &every);
+        }
+    }
+}
+
+/// What one file knows. One whose debug information cannot be read, or whose debug
+/// link leads to another build's, still has its symbol table.
+struct Names {
+    source: Elf,
+    symbolizer: Symbolizer,
+}
+
+impl Names {
+    fn of(path: &Path, lines: bool) -> Names {
+        let mut source = Elf::new(path);
+        source.debug_syms = lines;
+        // Its demangling takes C names for C++ types: `t` would become `unsigned short`.
+        let symbolizer = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .enable_demangling(false)
+            .build();
+        Names { source, symbolizer }
+    }
+
+    fn give(&mut self, sites: &mut [Site], indices: &[usize], tell: &dyn Fn(usize)) {
+        if self.look_up(sites, indices, tell).is_none() && self.source.debug_syms {
+            self.source.debug_syms = false;
+            self.look_up(sites, indices, tell);
+        }
+    }
+
+    fn look_up(&self, sites: &mut [Site], indices: &[usize], tell: &dyn Fn(usize)) -> Option<()> {
+        let source = Source::Elf(self.source.clone());
+        for indices in indices.chunks(SITES_A_STEP) {
+            // The return address may already belong to the next line, or the next function.
+            let calls: Vec<u64> = indices
+                .iter()
+                .map(|&index| sites[index].offset.saturating_sub(1))
+                .collect();
+            let found = self
+                .symbolizer
+                .symbolize(&source, Input::VirtOffset(&calls))
+                .ok()?;
+            for (&index, found) in indices.iter().zip(found) {
+                if let Some(symbol) = found.as_sym() {
+                    name_site(&mut sites[index], symbol);
+                }
+            }
+            tell(indices.len());
+        }
+        Some(())
+    }
+}
+
+/// Opens a file that cannot block us: no device, no pipe.
+pub(super) fn open_regular(path: &Path) -> Option<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+/// Tells whether lines are worth their price: they lie in the file itself, or the
+/// file is not the system's.
+fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
+    let is_systems = SYSTEM_DIRECTORIES.iter().any(|part| path.starts_with(part));
+    !is_systems || elf.section_by_name(".debug_info").is_some()
+}
+
+/// Gives the file in which what was stripped off is kept apart: where distributions
+/// install it, or where debuginfod's clients have left it. Nothing is fetched.
+fn file_apart(build_id: &[u8]) -> Option<PathBuf> {
+    let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (directory, name) = digits
+        .split_at_checked(2)
+        .filter(|(_, rest)| !rest.is_empty())?;
+    let installed = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
+    let fetched = debuginfod_cache().map(|cache| cache.join(&digits).join("debuginfo"));
+    let mut candidates = std::iter::once(PathBuf::from(installed)).chain(fetched);
+    candidates.find(|path| has_build_id(path, build_id).is_some())
+}
+
+fn has_build_id(path: &Path, build_id: &[u8]) -> Option<()> {
+    let cache = ReadCache::new(open_regular(path)?);
+    let elf = object::File::parse(&cache).ok()?;
+    (elf.build_id().ok()? == Some(build_id)).then_some(())
+}
+
+/// Gives the directory that debuginfod's clients share.
+fn debuginfod_cache() -> Option<PathBuf> {
+    let set = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    set("DEBUGINFOD_CACHE_PATH")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("debuginfod_client")))
+        .or_else(|| Some(set("HOME")?.join(".cache/debuginfod_client")))
+}
+
+/// Calls the site by the function that the compiler emitted, not by what it inlined
+/// there: `decode` says more than `Vec::with_capacity`.
+fn name_site(site: &mut Site, symbol: &Sym<'_>) {
+    let name = demangled(&symbol.name);
+    if is_shim(&symbol.name) || is_shim(&name) {
+        site.rust_shim = true;
+    }
+    site.symbol = Some(name);
+    if let Some(code) = &symbol.code_info {
+        (site.file, site.line) = source_of(code);
+    }
+    site.inlined = symbol.inlined.iter().map(inlined).collect();
+}
+
+fn inlined(function: &InlinedFn<'_>) -> Inlined {
+    let (file, line) = function.code_info.as_ref().map_or((None, None), source_of);
+    Inlined {
+        symbol: demangled(&function.name),
+        file,
+        line,
+    }
+}
+
+fn source_of(code: &CodeInfo<'_>) -> (Option<String>, Option<u32>) {
+    let file = code.to_path().to_string_lossy().into_owned();
+    (Some(file), code.line)
+}
