@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 27] = [
+const CORE: [&str; 28] = [
     "arena.c",
     "api.c",
     "book.c",
@@ -22,6 +22,7 @@ const CORE: [&str; 27] = [
     "live.c",
     "map.c",
     "misuse.c",
+    "chunks.c",
     "owners.c",
     "pages.c",
     "pressure.c",

@@ -117,6 +117,7 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     uint16_t *entry = hl_map_grow(map, block);
     if (!entry) { /* no memory for the map: unseen, and its free will count as foreign */
         hl.full_blind = true;
+        add(&hl.header->blocks_unbooked, 1);
         return;
     }
     hl_private *own = hl_thread();

@@ -9,6 +9,7 @@
  *   lifetimes.c  how long sampled blocks live
  *   sample.c  which allocations are sampled, their stacks, what these hold
  *   misuse.c  calls that no program may make
+ *   chunks.c  whether a block of glibc's that was freed is still free
  *   slots.c   a thread's slot: claiming, taking over, its records
  *   pressure.c  the words of cleanup pressure, and crossing the armed threshold
  *   live.c    mode full: live bytes of the process, and whether they pass the most
@@ -181,6 +182,7 @@ typedef struct hl_process {
     bool full;                  /* every block is booked with its stack, by no fast path */
     bool full_blind;            /* mode full has missed blocks: a free of what was not seen says nothing */
     bool abort_on_misuse;       /* HEAPLEDGER_ABORT_ON_MISUSE=1 */
+    bool has_other_ways;        /* the next allocator hands memory out by functions that nobody hooks */
     int sample_clock;           /* HEAPLEDGER_CLOCK: HL_CLOCK_ANY, ... */
     bool children_off;  /* HEAPLEDGER_CHILDREN=0: forked children keep no ledger */
     int64_t window_peak[HL_SIDES + 1]; /* highest published live bytes since hl_window_begin: c, rust, all */
@@ -211,6 +213,7 @@ bool hl_ready(void);
 bool hl_ledger_create(const char *directory);
 void *hl_page_address(uint32_t page);
 uint32_t hl_pages_take(uint32_t count); /* committed, zeroed, consecutive; 0 = refused */
+bool hl_pages_spare(uint32_t count);    /* so many more take no address space that the program may need */
 hl_text hl_text_add(const char *bytes, size_t count);
 hl_text hl_text_room(size_t count); /* to be filled */
 const char *hl_text_at(uint32_t reference);
@@ -232,6 +235,12 @@ uint32_t hl_module_of(uint64_t address); /* 1 + its index; 0: in none that we kn
  */
 #define HL_SITE_OF_OWNER 0
 HL_COLD void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uint32_t side);
+
+/* ---- chunks.c ---- */
+/* Once, where the next allocator is glibc's; `mangled`: it is 2.32 or later. */
+void hl_chunks_learn(const hl_next *next, bool mangled);
+/* False: a block of glibc's that was freed has not been handed out since. */
+HL_COLD bool hl_chunk_may_be_in_use(const void *block);
 
 /* ---- slots.c ---- */
 hl_private *hl_slot_claim(void); /* NULL: none left */

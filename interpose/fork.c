@@ -242,6 +242,7 @@ static void forget(const inheritance *old)
 {
     for (hl_private *own = old->slots, *next; own; own = next) {
         next = own->next;
+        hl_full_end(&own->full);
         hl_release(own, hl_private_bytes());
     }
     for (uint32_t i = 0; i < HL_WINDOWS; i++)

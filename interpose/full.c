@@ -43,13 +43,24 @@ static HL_COLD uint32_t row_of_new_walk(const hl_private *own, hl_walker *walker
     return row - 1;
 }
 
+/* Where there was no room for what makes walks quick. */
+static HL_COLD uint32_t row_without_memo(const hl_private *own, uint64_t call_site, uint32_t tag)
+{
+    hl_walker *walker = own ? own->full.forgetful : NULL;
+    if (!walker)
+        return row_of_call(call_site, tag);
+    uint32_t count = hl_unwind(walker, call_site);
+    hl_stack_key of = hl_key_of_walk(walker, count, &call_site, tag, thread_of_rows(own));
+    return hl_row_of(&of) - 1;
+}
+
 /* Of the stack that this is called with. */
 HL_INLINE uint32_t row_here(hl_private *own, uint64_t call_site, uint32_t side)
 {
     uint32_t tag = HL_TAG(side, own ? own->scope : 0);
     hl_walker *walker = own ? own->full.walker : NULL;
     if (HL_UNLIKELY(!walker))
-        return row_of_call(call_site, tag);
+        return row_without_memo(own, call_site, tag);
     uint32_t known = hl_unwind_known(walker, call_site, tag, walker->walk);
     if (HL_LIKELY(known))
         return known - 1;
@@ -144,14 +155,28 @@ HL_INLINE void unbook_row(hl_exact *row, uint64_t bytes, hl_private *own, bool t
     }
 }
 
+/* A block is in its owner's books alone, and no word will say that it was freed. */
+static HL_COLD void drop_stack(void)
+{
+    __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
+    hl.full_blind = true;
+}
+
 void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side)
 {
     hl_private *own = hl_me.own;
-    uint64_t *word = hl_map_word(map, block);
+    uint64_t *word = hl_map_grow_word(map, block);
+    if (!word) {
+        drop_stack();
+        return;
+    }
     uint32_t index = row_here(own, call_site, side);
     hl_exact *row = hl_exact_row(index);
-    if (!word || !row)
+    if (!row) {
+        *word = WORD_NONE;
+        drop_stack();
         return;
+    }
     book_row(row, bytes, own);
     __atomic_store_n(word, live_word(map->shift, block, index, bytes), __ATOMIC_RELAXED);
     if (own)
@@ -176,8 +201,8 @@ static uint64_t bytes_around(const hl_map *map, const void *block)
 /* True where no allocator has memory: in an object, or on this thread's stack. */
 static bool is_no_heap(const void *block, const hl_private *own)
 {
-    if (own && own->full.walker) {
-        const hl_trusted stack = hl_trusted_of(own->full.walker, (uintptr_t)&own);
+    if (own && own->full.forgetful) {
+        const hl_trusted stack = hl_trusted_of(own->full.forgetful, (uintptr_t)&own);
         if ((uintptr_t)block - stack.low < stack.bytes)
             return true;
     }
@@ -192,6 +217,12 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     const void *around = hl_map_around(map, block, bytes_around);
     if (around == block) /* somebody else has been given it meanwhile */
         around = NULL;
+    bool freed = says(map->shift, word, WORD_FREED, block);
+    /* It may have been handed out past the hooks, and what lies around it have been freed so. */
+    if ((freed || around) && map == &hl.glibc_blocks && hl_chunk_may_be_in_use(block)) {
+        around = NULL;
+        freed = false;
+    }
     if (around) {
         uint64_t live = *hl_map_word(map, around);
         record.inside = (uintptr_t)block - (uintptr_t)around;
@@ -199,7 +230,7 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
         record.allocated = 1 + row_of_word(live);
         record.kind = HL_MISUSE_NEVER_ALLOCATED;
     }
-    if (says(map->shift, word, WORD_FREED, block)) {
+    if (freed) {
         record.bytes = freed_bytes(word);
         record.allocated = 1 + row_of_word(word);
         record.freed = 1 + row_of_free(word);
@@ -274,6 +305,11 @@ bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_take
     return false;
 }
 
+uint64_t hl_full_taken_bytes(const hl_taken *taken, uint64_t usable)
+{
+    return taken->word ? live_bytes(taken->before) : usable;
+}
+
 void hl_full_freed(const hl_taken *taken)
 {
     if (taken->word)
@@ -300,7 +336,11 @@ bool hl_full_malloc(void *block, uint64_t requested, uint64_t call_site)
 {
     hl_private *own = hl_me.own;
     hl_place place;
-    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place)) || hl_glibc_mapped(block))
+    uintptr_t near;
+    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place_at(block, &place, &near)) || hl_glibc_mapped(block))
+        return false;
+    uint64_t *word;
+    if (HL_UNLIKELY(!hl_near_word(near, place, &word)))
         return false;
     uint64_t bytes = hl_glibc_inside(block);
     int left = hl_book_by(own, place, HL_GLIBC_SHIFT, bytes, requested, call_site, HL_SIDE_C);
@@ -308,7 +348,6 @@ bool hl_full_malloc(void *block, uint64_t requested, uint64_t call_site)
         return false;
     uint32_t index = row_here(own, call_site, HL_SIDE_C);
     book_row(hl_exact_row(index), bytes, own);
-    uint64_t *word = hl_leaf_word(place.leaf, place.at, HL_GLIBC_SHIFT);
     __atomic_store_n(word, live_word(HL_GLIBC_SHIFT, block, index, bytes), __ATOMIC_RELAXED);
     own->full.last = block;
     if (HL_UNLIKELY(left == HL_QUANTUM_UP))
@@ -320,10 +359,14 @@ bool hl_full_free(void *block, uint64_t call_site)
 {
     hl_private *own = hl_me.own;
     hl_place place;
-    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place(block, &place)))
+    uintptr_t near;
+    if (HL_UNLIKELY(!may_go_fast(own)) || HL_UNLIKELY(!hl_near_place_at(block, &place, &near)))
+        return false;
+    uint64_t *word;
+    if (HL_UNLIKELY(!hl_near_word(near, place, &word)))
         return false;
     uint16_t *entry = hl_leaf_entry(place.leaf, place.at, HL_GLIBC_SHIFT);
-    uint64_t *word = hl_leaf_word(place.leaf, place.at, HL_GLIBC_SHIFT), live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
     hl_record *record = own->of_owner[HL_SIDE_C][hl_entry_owner(*entry)];
     if (HL_UNLIKELY(!record) || HL_UNLIKELY(!says(HL_GLIBC_SHIFT, live, WORD_LIVE, block)) || hl_glibc_mapped(block))
         return false;
@@ -332,7 +375,7 @@ bool hl_full_free(void *block, uint64_t call_site)
     bool temporary = own->full.last == block;
     own->full.last = NULL;
     unbook_row(hl_exact_row(row_of_word(live)), live_bytes(live), own, temporary);
-    int left = hl_unbook(record, hl_glibc_inside(block), HL_SIDE_C);
+    int left = hl_unbook(record, live_bytes(live), HL_SIDE_C); /* both books give back what both had */
     hl_entry_clear(entry);
     if (HL_UNLIKELY(left == HL_QUANTUM_UP))
         hl_quantum_here();
@@ -406,15 +449,25 @@ void hl_full_freed_again(const void *block, uint64_t bytes, uint32_t row, uint32
 
 bool hl_full_begin(void)
 {
-    return hl_unwind_begin(hl_symbol("_dl_find_object")) && hl_rows_begin(HL_ROWS_EXACT, 0);
+    return hl_rows_fit() && hl_unwind_begin(hl_symbol("_dl_find_object")) && hl_rows_begin(HL_ROWS_EXACT, 0);
 }
 
 void hl_full_start(hl_fullness *full, void *memory)
 {
-    full->walker = memory;
-    full->walker->memo = (void *)((char *)memory + sizeof *full->walker);
-    hl_memo_forget(full->walker->memo); /* its cells name nothing yet */
+    hl_walker *walker = memory;
+    walker->memo = hl_may_take(hl_memo_bytes()) ? hl_reserve(hl_memo_bytes()) : NULL;
+    if (walker->memo) {
+        hl_memo_forget(walker->memo); /* its cells name nothing yet */
+        full->walker = walker;
+    }
+    full->forgetful = walker;
     hl_lend_to(full);
+}
+
+void hl_full_end(const hl_fullness *full)
+{
+    if (full->walker)
+        hl_release(full->walker->memo, hl_memo_bytes());
 }
 
 /* ---- a forked child: rows keep their places, so words hold ---- */
@@ -441,9 +494,13 @@ static void inherit_row(uint32_t index, uint64_t bytes)
 /* A thread that was not taken along may have been between its books: then the call is all that is known. */
 void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes)
 {
-    uint64_t *word = hl.full ? hl_map_word(map, block) : NULL;
-    if (!word)
+    if (!hl.full)
         return;
+    uint64_t *word = hl_map_word(map, block);
+    if (!word) {
+        drop_stack();
+        return;
+    }
     if (!says(map->shift, *word, WORD_LIVE, block)) {
         const hl_owner *row = hl_owner_row(owner);
         if (!row)

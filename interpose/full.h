@@ -15,7 +15,8 @@
 
 /* What a thread keeps for itself. */
 typedef struct hl_fullness {
-    struct hl_walker *walker; /* NULL: this thread has no stacks */
+    struct hl_walker *walker; /* which remembers its walks; NULL: `forgetful` alone */
+    struct hl_walker *forgetful; /* the same, for walks that are not remembered; NULL: this thread has no stacks */
     const void *last;         /* the block that its last operation allocated; NULL: that was a free */
     const void *retired;      /* the block that it has taken out for its wrapped allocator */
     uint64_t retired_word;    /* and what its word was */
@@ -28,8 +29,9 @@ typedef struct hl_fullness {
 bool hl_full_begin(void);
 /* The same in a forked child, which goes on with the rows that it inherited. */
 bool hl_full_inherit(const hl_header *before, const void *(*page)(const void *old, uint32_t page), const void *old);
-/* A new thread's. */
+/* A new thread's; and what it took is given back. */
 void hl_full_start(hl_fullness *full, void *memory);
+void hl_full_end(const hl_fullness *full);
 /* A block that a forked child has inherited, as its owner's books have it. */
 void hl_full_inherited(hl_map *map, const void *block, uint32_t owner, uint64_t bytes);
 
@@ -72,6 +74,8 @@ typedef struct hl_taken {
  */
 HL_COLD bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_taken *taken);
 HL_COLD void hl_full_freed(const hl_taken *taken);
+/* Bytes that its owner's books have of it, `usable` where only the allocator knows. */
+HL_COLD uint64_t hl_full_taken_bytes(const hl_taken *taken, uint64_t usable);
 HL_COLD void hl_full_stays(const hl_taken *taken);
 
 /* A wrapped allocator's block, taken out and freed at once; and that undone. */

@@ -109,7 +109,7 @@ static HL_COLD void release_full(void *block, uint64_t site)
     const hl_return call = {.call = HL_CALL_FREE, .side = HL_SIDE_C, .site = site};
     hl_taken taken;
     if (hl_full_take(hl_next_map(), block, &call, &taken)) {
-        hl_unbook_slow(taken.owner, usable(live_now(), block), HL_SIDE_C);
+        hl_unbook_slow(taken.owner, hl_full_taken_bytes(&taken, usable(live_now(), block)), HL_SIDE_C);
         hl_full_freed(&taken);
     } else {
         hl_foreign_free();
@@ -371,7 +371,7 @@ static HL_COLD void *realloc_full(uint32_t live, void *block, size_t bytes, uint
         return realloc_arena(block, bytes, site);
     hl_taken taken;
     bool owned = hl_full_take(hl_next_map(), block, &call, &taken);
-    uint64_t freed = owned ? usable(live, block) : 0;
+    uint64_t freed = owned ? hl_full_taken_bytes(&taken, usable(live, block)) : 0;
     bool no = owned && bytes >= HL_QUANTUM && bytes > freed && refuses(bytes - freed);
     void *moved = no ? refused() : hl.next.realloc(block, bytes);
     if (!moved && bytes) {

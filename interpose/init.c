@@ -228,6 +228,13 @@ static bool is_glibc(void)
     }
     return true;
 }
+
+/* As from 2.32 on, where links in free chunks are no plain addresses. */
+static bool mangles_links(void)
+{
+    const char *version = gnu_get_libc_version(); /* "2.36" */
+    return version[0] > '2' || number_of(version + 2, 0) >= 32;
+}
 #endif
 
 /* ---- the ledger ---- */
@@ -335,6 +342,16 @@ void *hl_symbol(const char *name)
 #endif
 }
 
+/* Allocators with an interface beside malloc's, whose blocks free() takes as well. */
+static bool has_other_ways(void)
+{
+    static const char *const names[] = {"mallocx", "mi_malloc", "tc_malloc", "scalable_malloc"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (hl_symbol(names[i]))
+            return true;
+    return false;
+}
+
 static const hl_core_api *find_preload(void)
 {
 #if defined(HL_CRATE)
@@ -359,6 +376,11 @@ static int start(void)
     hl.other_blocks.shift = HL_OTHER_SHIFT;
     if (!read_environment())
         return HL_OFF;
+#if !defined(HL_STATIC)
+    if (hl.proven_glibc && hl.full_wanted)
+        hl_chunks_learn(&hl.next, mangles_links());
+#endif
+    hl.has_other_ways = hl.abort_on_misuse && !hl.proven_glibc && has_other_ways();
     hl.glibc_blocks.has_words = hl.other_blocks.has_words = hl.full_wanted;
     if (!begin_ledger())
         return HL_OFF;

@@ -334,6 +334,7 @@ void hl_layout_probe(void)
     FIELD(hl_header, children_untracked);
     FIELD(hl_header, samples_dropped);
     FIELD(hl_header, stacks_overflowed);
+    FIELD(hl_header, blocks_unbooked);
     FIELD(hl_header, reserved_losses);
     FIELD(hl_header, pressure);
     FIELD(hl_header, samples);

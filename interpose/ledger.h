@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 5u
+#define HL_LAYOUT 6u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -550,9 +550,10 @@ typedef struct hl_header {
     uint64_t scopes_overflowed;
     uint64_t pages_refused;
     uint64_t children_untracked; /* forked children that could not have a ledger */
-    uint64_t samples_dropped;    /* sampled blocks that could not be kept */
+    uint64_t samples_dropped;    /* sampled blocks that could not be kept; in mode full, blocks without a stack */
     uint64_t stacks_overflowed;  /* samples booked to an overflow stack */
-    uint64_t reserved_losses[7];
+    uint64_t blocks_unbooked;    /* allocated, and in no books: address space for the owner map was refused */
+    uint64_t reserved_losses[6];
 
     hl_pressure pressure;
 

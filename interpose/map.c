@@ -26,6 +26,27 @@ static uintptr_t grow(_Atomic uintptr_t *place, size_t bytes, uintptr_t bias, bo
     return there;
 }
 
+static _Atomic uintptr_t *pieces_of(const hl_map *map, const void *block)
+{
+    return (_Atomic uintptr_t *)hl_leaf_pieces(hl_map_leaf(map, block), block, map->shift);
+}
+
+/* All words of a new leaf at once, where there is plenty of room: a program in strict seccomp cannot get more. */
+static void make_words(const hl_map *map, const void *block)
+{
+    size_t bytes = HL_PIECE_BYTES(map->shift);
+    char *words = hl_is_ample(bytes << HL_PIECES_BITS) ? hl_reserve(bytes << HL_PIECES_BITS) : NULL;
+    if (!words)
+        return;
+    _Atomic uintptr_t *pieces = pieces_of(map, block);
+    uintptr_t first = (uintptr_t)block >> HL_LEAF_SHIFT << HL_PIECES_BITS;
+    for (uintptr_t number = first; number < first + (1u << HL_PIECES_BITS); number++, words += bytes) {
+        uintptr_t none = 0; /* or another thread was here first, and has made its own */
+        atomic_compare_exchange_strong_explicit(&pieces[number], &none, (uintptr_t)words - number * bytes,
+                                                memory_order_acq_rel, memory_order_acquire);
+    }
+}
+
 uint16_t *hl_map_grow(hl_map *map, const void *block)
 {
     uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
@@ -37,15 +58,28 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
     if (!node)
         return NULL;
     made = false;
-    size_t bytes = HL_LEAF_BYTES(map->shift) + (map->has_words ? HL_WORD_LEAF_BYTES(map->shift) : 0);
+    size_t bytes = HL_LEAF_BYTES(map->shift) + (map->has_words ? HL_PIECES_BYTES : 0);
     if (!grow((_Atomic uintptr_t *)node + number, bytes, number * HL_LEAF_BYTES(map->shift), &made))
         return NULL;
+    if (made && map->has_words)
+        make_words(map, block);
     if (made) {
         uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
         if (index < HL_MAX_LEAVES)
             map->leaf_tops[index] = (uint32_t)number;
     }
     return hl_map_entry(map, block, map->shift);
+}
+
+uint64_t *hl_map_grow_word(hl_map *map, const void *block)
+{
+    uint64_t *word = hl_map_word(map, block);
+    if (HL_LIKELY(word != NULL) || !hl_map_leaf(map, block) || !hl_may_take(HL_PIECE_BYTES(map->shift)))
+        return word;
+    uintptr_t number = (uintptr_t)block >> HL_PIECE_SHIFT;
+    bool made = false;
+    grow(pieces_of(map, block) + number, HL_PIECE_BYTES(map->shift), number * HL_PIECE_BYTES(map->shift), &made);
+    return hl_map_word(map, block);
 }
 
 /* ---- looking around ---- */
@@ -96,8 +130,12 @@ hl_place hl_far_place(const hl_map *map, const void *block)
     uint32_t near = number % HL_NEAR_LEAVES;
     /* Whoever has the leaf's word has the number's, too; a signal handler that comes between goes the long way. */
     if (mine && atomic_compare_exchange_strong_explicit(&hl_near.leaf[near], &none, mine, memory_order_relaxed,
-                                                        memory_order_relaxed))
-        atomic_store_explicit(&hl_near.number[near], number, memory_order_release); /* pairs with hl_near_place */
+                                                        memory_order_relaxed)) {
+        uintptr_t pieces = hl_leaf_pieces(place.leaf, block, HL_GLIBC_SHIFT);
+        atomic_store_explicit(&hl_near.pieces[near], pieces - (HL_NEAR_RAISE >> HL_PIECE_SHIFT) * sizeof pieces,
+                              memory_order_relaxed);
+        atomic_store_explicit(&hl_near.number[near], number, memory_order_release); /* pairs with hl_near_place_at */
+    }
     return place;
 }
 

@@ -25,8 +25,16 @@
 #define HL_NODE_BITS 12
 #define HL_ROOT_BITS 11 /* 47 bits of address */
 #define HL_LEAF_BYTES(shift) ((size_t)2 << (HL_LEAF_SHIFT - (shift)))
-#define HL_WORD_LEAF_BYTES(shift) (sizeof(uint64_t) << (HL_LEAF_SHIFT - (shift)))
 #define HL_NODE_BYTES (sizeof(uintptr_t) << HL_NODE_BITS)
+/*
+ * Words are found by pieces, of 256 KiB of heap. Where address space is limited
+ * (RLIMIT_AS) they are made piece by piece, where blocks lie: a whole leaf of them
+ * is more than such a program has to spare.
+ */
+#define HL_PIECE_SHIFT 18
+#define HL_PIECE_BYTES(shift) (sizeof(uint64_t) << (HL_PIECE_SHIFT - (shift)))
+#define HL_PIECES_BITS (HL_LEAF_SHIFT - HL_PIECE_SHIFT) /* of a leaf */
+#define HL_PIECES_BYTES (sizeof(uintptr_t) << HL_PIECES_BITS)
 /* 1 TiB of heap; what lies in further leaves a forked child does not inherit. */
 #define HL_MAX_LEAVES 65536u
 typedef struct hl_map {
@@ -39,7 +47,7 @@ typedef struct hl_map {
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
     uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
-    bool has_words; /* behind its entries each leaf has a word for each granule; set as `shift` is */
+    bool has_words; /* behind its entries each leaf says where its pieces of words are; set as `shift` is */
 } hl_map;
 
 /* Glibc's blocks lie at least 32 bytes apart; others' at least 8. */
@@ -70,18 +78,26 @@ HL_INLINE uint16_t *hl_map_entry(const hl_map *map, const void *block, unsigned 
     return HL_LIKELY(leaf) ? hl_leaf_entry(leaf, (uintptr_t)block, shift) : NULL;
 }
 
-/* The word of the granule that `at` is in, where the map has words. `leaf` is to be indexed by `at`. */
-HL_INLINE uint64_t *hl_leaf_word(uintptr_t leaf, uintptr_t at, unsigned shift)
+/* Where the leaf's pieces of words are, to be indexed by addresses of blocks, in a map that has words. */
+HL_INLINE uintptr_t hl_leaf_pieces(uintptr_t leaf, const void *block, unsigned shift)
 {
-    uintptr_t words = leaf + ((at >> HL_LEAF_SHIFT) + 1) * HL_LEAF_BYTES(shift);
-    return (uint64_t *)words + ((at & (((uintptr_t)1 << HL_LEAF_SHIFT) - 1)) >> shift);
+    uintptr_t number = (uintptr_t)block >> HL_LEAF_SHIFT;
+    return leaf + (number + 1) * HL_LEAF_BYTES(shift) - number * HL_PIECES_BYTES;
 }
 
-/* NULL where nothing was ever booked. Takes any address, also what is none. */
+/* The word of the granule that the block is in; NULL: there is none. */
+HL_INLINE uint64_t *hl_piece_word(uintptr_t pieces, const void *block, unsigned shift)
+{
+    uintptr_t piece = atomic_load_explicit((const _Atomic uintptr_t *)pieces + ((uintptr_t)block >> HL_PIECE_SHIFT),
+                                           memory_order_relaxed);
+    return HL_LIKELY(piece) ? (uint64_t *)piece + ((uintptr_t)block >> shift) : NULL;
+}
+
+/* NULL where there is none. Takes any address, also what is none. */
 HL_INLINE uint64_t *hl_map_word(const hl_map *map, const void *block)
 {
     uintptr_t leaf = hl_map_leaf(map, block);
-    return HL_LIKELY(leaf) ? hl_leaf_word(leaf, (uintptr_t)block, map->shift) : NULL;
+    return HL_LIKELY(leaf) ? hl_piece_word(hl_leaf_pieces(leaf, block, map->shift), block, map->shift) : NULL;
 }
 
 /*
@@ -102,6 +118,7 @@ void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)
 typedef struct hl_near_leaves {
     _Atomic uintptr_t number[HL_NEAR_LEAVES]; /* of the raised address; release, last; 0: empty */
     _Atomic uintptr_t leaf[HL_NEAR_LEAVES];   /* to be indexed by raised addresses; written once */
+    _Atomic uintptr_t pieces[HL_NEAR_LEAVES]; /* in mode full: where its words are, by raised addresses; as `leaf` */
 } hl_near_leaves;
 extern hl_near_leaves hl_near;
 
@@ -111,12 +128,12 @@ typedef struct hl_place {
     uintptr_t at;
 } hl_place;
 
-/* False where the leaf is not near. */
-HL_INLINE bool hl_near_place(const void *block, hl_place *place)
+/* False where the leaf is not near. `near` is its index among those that are. */
+HL_INLINE bool hl_near_place_at(const void *block, hl_place *place, uintptr_t *near)
 {
 #if defined(__x86_64__)
     /* As below, in a third of the instructions that compilers make of it. Loads are not reordered. */
-    uintptr_t number, near;
+    uintptr_t number;
     bool found;
     __asm__("leaq %c[raise](%[block]), %[at]\n\t"
             "movq %[at], %[number]\n\t"
@@ -125,7 +142,7 @@ HL_INLINE bool hl_near_place(const void *block, hl_place *place)
             "andl %[mask], %k[near]\n\t"
             "cmpq %[number], (%[leaves],%[near],8)\n\t"
             "movq %c[second](%[leaves],%[near],8), %[leaf]"
-            : [at] "=&r"(place->at), [number] "=&r"(number), [near] "=&r"(near), [leaf] "=r"(place->leaf),
+            : [at] "=&r"(place->at), [number] "=&r"(number), [near] "=&r"(*near), [leaf] "=r"(place->leaf),
               "=@cce"(found)
             : [block] "r"(block), [leaves] "r"(&hl_near), [raise] "i"(HL_NEAR_RAISE), [shift] "i"(HL_LEAF_SHIFT),
               [mask] "i"(HL_NEAR_LEAVES - 1), [second] "i"(offsetof(hl_near_leaves, leaf)), "m"(hl_near));
@@ -133,12 +150,28 @@ HL_INLINE bool hl_near_place(const void *block, hl_place *place)
 #else
     place->at = (uintptr_t)block + HL_NEAR_RAISE;
     uintptr_t number = place->at >> HL_LEAF_SHIFT;
-    unsigned near = number % HL_NEAR_LEAVES;
-    if (HL_UNLIKELY(atomic_load_explicit(&hl_near.number[near], memory_order_acquire) != number))
+    *near = number % HL_NEAR_LEAVES;
+    if (HL_UNLIKELY(atomic_load_explicit(&hl_near.number[*near], memory_order_acquire) != number))
         return false;
-    place->leaf = atomic_load_explicit(&hl_near.leaf[near], memory_order_relaxed);
+    place->leaf = atomic_load_explicit(&hl_near.leaf[*near], memory_order_relaxed);
     return true;
 #endif
+}
+
+HL_INLINE bool hl_near_place(const void *block, hl_place *place)
+{
+    uintptr_t near;
+    return hl_near_place_at(block, place, &near);
+}
+
+/* The word of a block whose leaf is near; false: there is none. */
+HL_INLINE bool hl_near_word(uintptr_t near, hl_place place, uint64_t **word)
+{
+    uintptr_t pieces = atomic_load_explicit(&hl_near.pieces[near], memory_order_relaxed);
+    uintptr_t piece = atomic_load_explicit((const _Atomic uintptr_t *)pieces + (place.at >> HL_PIECE_SHIFT),
+                                           memory_order_relaxed);
+    *word = (uint64_t *)piece + (place.at >> HL_GLIBC_SHIFT) - (HL_NEAR_RAISE >> HL_GLIBC_SHIFT);
+    return HL_LIKELY(piece);
 }
 
 /* The same the long way; next time it is near, if there is room. */
@@ -194,6 +227,8 @@ HL_INLINE void *hl_entry_block(uint16_t entry, uint64_t granule, unsigned shift)
 
 /* The entry, with its leaf made where it is missing; NULL if memory is refused. */
 uint16_t *hl_map_grow(hl_map *map, const void *block);
+/* The word of a block that has an entry, with its piece made; NULL if there is no room for that. */
+HL_COLD uint64_t *hl_map_grow_word(hl_map *map, const void *block);
 
 /* Calls back for every live block. */
 void hl_map_each(hl_map *map, void (*visit)(void *context, void *block, uint32_t owner), void *context);

@@ -41,6 +41,67 @@ void hl_release(void *memory, size_t bytes)
     HL_SYS2(SYS_munmap, memory, bytes);
 }
 
+/* ---- room for the program ---- */
+
+#define AMPLE ((size_t)64 << 20) /* whoever has so much left is far from any limit */
+#define UNASKED (AMPLE / 64)     /* what may be taken after that without asking again */
+#define SHARE 8u                 /* of what is left, one part is ours */
+#define REFUSALS 64u           /* times that are refused without asking, after one that was */
+
+/*
+ * Asked by trying: the limit itself is told by a call that sandboxes kill for, and
+ * how much of it is used by a file that a chroot hides. Where that much is not
+ * left nothing is taken, and else given back at once. Without access, so that
+ * mlockall(MCL_FUTURE) fills nothing.
+ */
+static bool is_left(size_t bytes)
+{
+    long memory = HL_SYS6(SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (hl_sys_failed(memory))
+        return false;
+    HL_SYS2(SYS_munmap, memory, bytes);
+    return true;
+}
+
+static bool takes_from(_Atomic size_t *stock, size_t bytes)
+{
+    size_t there = atomic_load_explicit(stock, memory_order_relaxed);
+    while (there >= bytes)
+        if (atomic_compare_exchange_weak_explicit(stock, &there, there - bytes, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
+}
+
+bool hl_is_ample(size_t bytes)
+{
+    return is_left(AMPLE + bytes);
+}
+
+bool hl_may_take(size_t bytes)
+{
+    static _Atomic size_t unasked, refusals, refused_bytes;
+    static _Atomic size_t taken; /* since the limit came near */
+    if (takes_from(&unasked, bytes))
+        return true;
+    if (bytes >= atomic_load_explicit(&refused_bytes, memory_order_relaxed) && takes_from(&refusals, 1))
+        return false;
+    if (hl_is_ample(bytes)) {
+        atomic_store_explicit(&taken, 0, memory_order_relaxed);
+        atomic_store_explicit(&unasked, UNASKED, memory_order_relaxed);
+        return true;
+    }
+    size_t ours = atomic_fetch_add_explicit(&taken, bytes, memory_order_relaxed) + bytes;
+    if (is_left(bytes + (SHARE - 1) * ours))
+        return true;
+    atomic_fetch_sub_explicit(&taken, bytes, memory_order_relaxed);
+    atomic_store_explicit(&refused_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&refusals, REFUSALS, memory_order_relaxed);
+    return false;
+}
+
+/* ---- files ---- */
+
 long hl_open(const char *path)
 {
     return HL_SYS4(SYS_openat, AT_FDCWD_, path, O_CLOEXEC_, 0);
@@ -80,13 +141,16 @@ static char *window(uint32_t index)
     char *there = atomic_load_explicit(&hl.windows[index], memory_order_acquire);
     if (there)
         return there;
-    char *first = atomic_load_explicit(&hl.windows[0], memory_order_acquire);
-    size_t before = index * WINDOW_BYTES;
-    long copy = HL_SYS5(SYS_mremap, first, 0, before + WINDOW_BYTES, MREMAP_MAYMOVE, 0);
+    /* Of the last page of the nearest window before it: little more address space is taken meanwhile than is kept. */
+    uint32_t from = index - 1;
+    while (from && !atomic_load_explicit(&hl.windows[from], memory_order_acquire))
+        from--;
+    char *last = atomic_load_explicit(&hl.windows[from], memory_order_acquire) + WINDOW_BYTES - HL_PAGE_BYTES;
+    size_t before = (size_t)(index - from - 1) * WINDOW_BYTES + HL_PAGE_BYTES;
+    long copy = HL_SYS5(SYS_mremap, last, 0, before + WINDOW_BYTES, MREMAP_MAYMOVE, 0);
     if (hl_sys_failed(copy))
         return NULL;
-    if (before)
-        HL_SYS2(SYS_munmap, copy, before);
+    HL_SYS2(SYS_munmap, copy, before);
     char *mine = (char *)copy + before;
     HL_SYS3(SYS_madvise, mine, WINDOW_BYTES, MADV_DONTDUMP);
     char *expected = NULL;
@@ -102,6 +166,15 @@ void *hl_page_address(uint32_t page)
 {
     char *base = page < HL_MAX_PAGES ? window(page / HL_WINDOW_PAGES) : NULL;
     return base ? base + (size_t)(page % HL_WINDOW_PAGES) * HL_PAGE_BYTES : NULL;
+}
+
+bool hl_pages_spare(uint32_t count)
+{
+    uint32_t index = (__atomic_load_n(&hl.header->next_page, __ATOMIC_RELAXED) + count) / HL_WINDOW_PAGES;
+    if (index >= HL_WINDOWS)
+        return false;
+    return atomic_load_explicit(&hl.windows[index], memory_order_relaxed) ||
+           (hl_may_take(WINDOW_BYTES) && window(index));
 }
 
 uint32_t hl_pages_take(uint32_t count)

@@ -273,7 +273,7 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
 
 bool hl_sampling_begin(void)
 {
-    if (!level_at(0, true) || !hl_unwind_begin(hl_symbol("_dl_find_object")) ||
+    if (!hl_rows_fit() || !level_at(0, true) || !hl_unwind_begin(hl_symbol("_dl_find_object")) ||
         !hl_rows_begin(HL_ROWS_SAMPLED, hl.sample_mean_bytes))
         return false;
     hl_lifetimes_begin(true);

@@ -108,7 +108,7 @@ static hl_private *take_from_dead(uint32_t tid)
 /* A thread's walker lies behind its private part, so that a walk needs no memory of its own. */
 size_t hl_private_bytes(void)
 {
-    return sizeof(hl_private) + (hl.walks ? sizeof(hl_walker) : 0) + (hl.full_wanted ? hl_memo_bytes() : 0);
+    return sizeof(hl_private) + (hl.walks ? sizeof(hl_walker) : 0);
 }
 
 hl_private *hl_slot_fresh(uint32_t kind)
@@ -117,7 +117,8 @@ hl_private *hl_slot_fresh(uint32_t kind)
         __atomic_fetch_sub(&hl.header->slot_count, 1, __ATOMIC_RELAXED);
         return NULL;
     }
-    hl_private *own = hl_reserve(hl_private_bytes());
+    bool fits = kind != HL_SLOT_THREAD || hl_may_take(hl_private_bytes());
+    hl_private *own = fits ? hl_reserve(hl_private_bytes()) : NULL;
     uint32_t page = own ? hl_pages_take(HL_SLOT_PAGES) : 0;
     if (!page) {
         if (own)

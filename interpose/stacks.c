@@ -69,13 +69,14 @@ static bool interrupted(const hl_stack_key *of)
 }
 
 #define MOST_PAGES (HL_MAX_PAGES / 4 * 3) /* the rest is for the exact books */
+#define ROW_PAGES 2u /* what one more row may take: for itself, and for its frames */
 
 /* 1 + the new row, or 0. */
 static uint32_t new_row(const hl_stack_key *of)
 {
     uint32_t index = __atomic_load_n(&hl.samples->row_count, __ATOMIC_RELAXED);
     if (index >= HL_MAX_STACKS || __atomic_load_n(&hl.header->next_page, __ATOMIC_RELAXED) >= MOST_PAGES ||
-        !hl_row_at(index))
+        !hl_pages_spare(ROW_PAGES) || !hl_row_at(index))
         return 0;
     hl_text frames = keep_frames(of);
     if (interrupted(of) || (of->count && !frames.reference))
@@ -151,6 +152,11 @@ static bool begin_table(uint32_t rows, uint64_t mean_bytes)
     hl.samples->rows = rows;
     hl.header->samples = page;
     return true;
+}
+
+bool hl_rows_fit(void)
+{
+    return hl_may_take(sizeof *row_index * INDEX_CELLS + hl_unwind_bytes());
 }
 
 /* The two rows of those that find no room come first. */

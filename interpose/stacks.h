@@ -34,6 +34,9 @@ hl_stack_key hl_key_of_walk(const struct hl_walker *walker, uint32_t count, cons
 /* Of a call that nothing more is known of, and that no thread is named for. */
 hl_stack_key hl_key_of_call(const uint64_t *call_site, uint32_t tag);
 
+/* Whether the table and the unwinder may take what they begin with. */
+bool hl_rows_fit(void);
+
 /* Begins the table of a new ledger, with rows HL_ROWS_*; false: there is none. */
 bool hl_rows_begin(uint32_t rows, uint64_t mean_bytes);
 

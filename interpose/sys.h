@@ -8,6 +8,7 @@
 #ifndef HL_SYS_H
 #define HL_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -73,6 +74,25 @@ static inline uint32_t hl_getpid(void)
 /* Private zeroed memory that takes no room until it is touched; NULL if refused. */
 void *hl_reserve(size_t bytes);
 void hl_release(void *memory, size_t bytes);
+
+/*
+ * Whether memory that the books can do without may be taken: where address space
+ * is limited (RLIMIT_AS), it is the program's first, and all that is taken for the
+ * asking here is an eighth of it at most.
+ */
+bool hl_may_take(size_t bytes);
+/* Whether so much may be taken that the program is far from any limit still. */
+bool hl_is_ample(size_t bytes);
+
+/*
+ * Asks the kernel to read a word: EFAULT where it cannot, else EINVAL, since
+ * there is no such change of a signal mask. Of all calls that read memory this
+ * is one that no sandbox forbids.
+ */
+static inline bool hl_can_be_read(uintptr_t at)
+{
+    return HL_SYS4(SYS_rt_sigprocmask, -1, at, NULL, sizeof(uint64_t)) == -22 /* EINVAL */;
+}
 
 /* Opens for reading; a descriptor, or -errno. */
 long hl_open(const char *path);

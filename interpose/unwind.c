@@ -321,9 +321,14 @@ uint32_t hl_unwind_noting(hl_walker *walker, uint64_t call_site, hl_notes *notes
 
 HL_WALK_ENTRY("hl_unwind", "hl_unwind_from");
 
+size_t hl_unwind_bytes(void)
+{
+    return sizeof *cache * CACHE_CELLS;
+}
+
 bool hl_unwind_begin(void *find_object)
 {
     hl_stacks_begin();
-    cache = hl_reserve(sizeof *cache * CACHE_CELLS);
+    cache = hl_reserve(hl_unwind_bytes());
     return cache && hl_codes_begin(find_object);
 }

@@ -9,23 +9,13 @@
 
 #define PAGE ((uintptr_t)4096)
 
-/*
- * Asks the kernel to read a word: EFAULT where it cannot, else EINVAL, since
- * there is no such change of a signal mask. Of all calls that read memory this
- * is one that no sandbox forbids.
- */
-static bool word_can_be_read(uintptr_t at)
-{
-    return HL_SYS4(SYS_rt_sigprocmask, -1, at, NULL, sizeof(uint64_t)) == -22 /* EINVAL */;
-}
-
 bool hl_load_slow(hl_walker *walker, uintptr_t at, uintptr_t *value)
 {
     if (at % sizeof *value)
         return false;
     walker->unsafe_reads++;
     if (at / PAGE != walker->page || !at) {
-        if (!word_can_be_read(at))
+        if (!hl_can_be_read(at))
             return false;
         walker->page = at / PAGE;
     }
@@ -53,13 +43,18 @@ static uintptr_t thread_block(void)
 }
 
 /* Asks of each page, so that a hole or a guard shows. */
-static bool can_be_read(uintptr_t low, uintptr_t high)
+static bool can_be_read(hl_walker *walker, uintptr_t low, uintptr_t high)
 {
-    for (uintptr_t page = low & ~(PAGE - 1); page < high; page += PAGE)
-        if (!word_can_be_read(page))
+    for (uintptr_t page = low & ~(PAGE - 1); page < high; page += PAGE) {
+        walker->asked_pages++;
+        if (!hl_can_be_read(page))
             return false;
+    }
     return true;
 }
+
+/* A stack that grows to its most asks a quarter of that; coroutines near the thread's block might ask without end. */
+#define MOST_ASKED_PAGES (4 * (HL_MOST_STACK / PAGE))
 
 /*
  * A walk that came from `low` straight to where this thread began, just below
@@ -77,7 +72,12 @@ void hl_trust(hl_walker *walker, uintptr_t low, uintptr_t high)
         return;
     if (low >= walker->low && high - walker->low <= walker->bytes + sizeof(uintptr_t))
         return;
-    if (!can_be_read(low, block))
+    if (walker->asked_pages >= MOST_ASKED_PAGES)
+        return;
+    /* Of a stack that has grown, what was there before has been asked about. */
+    const uintptr_t end = walker->low + walker->bytes + (sizeof(uintptr_t) - 1);
+    const bool grows = walker->bytes && end == high && low < walker->low;
+    if (!can_be_read(walker, low, grows ? walker->low : block))
         return;
     walker->low = low;
     walker->bytes = high - low - (sizeof(uintptr_t) - 1); /* where a whole word begins */
@@ -103,7 +103,7 @@ bool hl_is_sigreturn(const hl_code *code, uintptr_t at)
     uintptr_t words[2] = {0, 0};
     if (code) /* what the loader loaded can be read */
         hl_copy_bytes(words, (const void *)(at + 1), at + sizeof words < code->start + code->bytes ? sizeof words : 0);
-    else if (word_can_be_read(at + 1) && word_can_be_read(at + 1 + sizeof *words))
+    else if (hl_can_be_read(at + 1) && hl_can_be_read(at + 1 + sizeof *words))
         hl_copy_bytes(words, (const void *)(at + 1), sizeof words);
 #if defined(__x86_64__)
     /* mov $15, %rax; syscall */

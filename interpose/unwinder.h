@@ -165,6 +165,7 @@ typedef struct hl_walker {
     uint32_t how;                     /* HL_WALK_* of the last */
     uint32_t turn;
     uint32_t unsafe_reads;            /* of this walk: words that lay elsewhere */
+    uint32_t asked_pages;             /* that the kernel was asked about for hl_trust, by this thread */
     uint64_t objects;                 /* of this walk: the identities of all objects in it, added up */
     uintptr_t page;                   /* of this walk: number of one that can be read; 0: none */
     struct hl_memo *memo;             /* NULL: this thread's walks are not remembered */
@@ -196,12 +197,14 @@ size_t hl_memo_bytes(void);
  * _dl_find_object; NULL: glibc is older than 2.35.
  */
 bool hl_unwind_begin(void *find_object);
+size_t hl_unwind_bytes(void); /* that it takes, of which what is used takes memory */
 
 /* For a thread that takes over another's walker. */
 void hl_memo_forget(struct hl_memo *memo);
 HL_INLINE void hl_walker_reset(hl_walker *walker)
 {
     walker->low = walker->bytes = 0;
+    walker->asked_pages = 0;
     if (walker->memo)
         hl_memo_forget(walker->memo);
 }

@@ -185,6 +185,34 @@ fn strict_seccomp_kills_nobody_on_our_account() {
 }
 
 #[test]
+fn a_tight_address_space_limit_takes_nothing_from_the_program() {
+    Case::of("limit_address_space.c").check_with(FULL);
+}
+
+#[test]
+fn stacks_that_find_no_room_under_a_limit_are_counted() {
+    let directory = workspace("limit_stacks");
+    let program = program("limit_address_space.c").build(&directory);
+    for mebibytes in ["12", "16", "20"] {
+        let case = Case::new(&directory, "limit_address_space.c", program.clone()).arg(mebibytes);
+        let (output, _) = case.run_recorded(FULL);
+        assert_eq!(output.code(), 0, "{output:?}");
+        let found = Recording::open(&directory.join("recording.hlr")).expect("a recording");
+        let process = &found.processes[0];
+        let stacks = by_stacks(process, Side::C);
+        let owners = by_owners(&found, process, Side::C);
+        assert!(
+            owners[3] >= 1_401,
+            "what was allocated is booked: {owners:?}"
+        );
+        let without = process.losses.samples_dropped as i64;
+        assert_eq!(stacks[3] + without, owners[3], "with {mebibytes} MiB");
+        assert_eq!(process.losses.blocks_unbooked, 0);
+        assert_eq!(process.losses.foreign_frees, 0);
+    }
+}
+
+#[test]
 fn five_thousand_sites_are_told_apart() {
     check("many_sites.c", Case::of("many_sites.c"));
 }

@@ -443,6 +443,56 @@ fn frees_of_another_allocator_s_blocks_are_told_apart_from_misuse() {
 }
 
 #[test]
+fn memory_handed_out_past_the_hooks_is_freed_twice_by_nobody() {
+    let directory = workspace("misuse_past");
+    let program = program("misuse_past.c").build(&directory);
+    let recording = directory.join("past.hlr");
+    for tunables in ["", UNSEEING.1] {
+        let output = run(heapledger()
+            .env(UNSEEING.0, tunables)
+            .args(["run", "-q", "--mode", "full", "--abort-on-misuse", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .arg(&program));
+        let bare = run(Command::new(&program).env(UNSEEING.0, tunables));
+        assert_eq!(bare.code(), 0, "{bare:?}");
+        assert_same(&bare, &output);
+        let report = Report::read(&recording).unwrap();
+        let misuses = misuses(&report);
+        assert!(
+            misuses.iter().all(|misuse| misuse["certain"] == false),
+            "{report}"
+        );
+        assert_eq!(report.root()["losses"]["foreign_frees"], PAST_FREES);
+    }
+    Case::new(&directory, "misuse_past.c", program).check();
+}
+
+/// Of `misuse_past.c`.
+const PAST_FREES: u64 = 9;
+
+#[test]
+fn double_frees_of_every_kind_of_chunk_are_certain() {
+    let directory = workspace("misuse_chunks");
+    let program = program("misuse_chunks.c").build(&directory);
+    let recording = directory.join("chunks.hlr");
+    let joined = ["before", "after", "both", "end"].map(|neighbours| ("2000", neighbours));
+    let alone = ["24", "168", "300000"].map(|bytes| (bytes, "-"));
+    for (bytes, neighbours) in joined.into_iter().chain(alone) {
+        run(heapledger()
+            .env(UNSEEING.0, UNSEEING.1)
+            .args(["run", "-q", "--mode", "full", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .arg(&program)
+            .args([bytes, neighbours]));
+        let report = Report::read(&recording).unwrap();
+        let misuse = the_misuse(&report);
+        assert_eq!(misuse["kind"], "double_free", "{bytes} {neighbours}");
+    }
+}
+
+#[test]
 fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {
     let directory = workspace("misuse_ledgers");
     let program = misuse_program(&directory);

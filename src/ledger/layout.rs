@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 5;
+    LAYOUT: u32 = 6;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -288,7 +288,8 @@ mirror! {
         text_cursor: u64, live: [i64; 2], peak: [i64; 3], peak_mono_ns: u64, peak_capture: u32,
         peak_capturer: u32, captured_live: [i64; 2], captured_mono_ns: [u64; 2],
         owners_overflowed: u64, slots_overflowed: u64, scopes_overflowed: u64, pages_refused: u64,
-        children_untracked: u64, samples_dropped: u64, stacks_overflowed: u64, reserved_losses: [u64; 7],
+        children_untracked: u64, samples_dropped: u64, stacks_overflowed: u64,
+        blocks_unbooked: u64, reserved_losses: [u64; 6],
         pressure: Pressure, samples: u32, lifetimes: u32, reserved: [u64; 1],
         module_pages: [u32; MODULE_PAGES], scope_pages: [u32; SCOPE_PAGES],
         owner_pages: [u32; OWNER_PAGES],

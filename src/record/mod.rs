@@ -278,6 +278,7 @@ impl Session {
         if let Some(error) = &desk.failure {
             let left_out = match desk.left_out {
                 0 => "names of call sites are missing".to_owned(),
+                1 => "1 process is left out".to_owned(),
                 number => format!("{number} processes are left out"),
             };
             say(&format!(

@@ -21,10 +21,12 @@ pub(super) fn add(tables: &mut Tables, books: &Books, exact: &Exact, process: &m
         .map(|record| misuse(tables, &mut paths, (books, exact), record))
         .collect();
     process.losses.misuses_left_out = exact.misuses_left_out;
-    let missing = without_stack(tables, process);
+    // Where there was no room for a stack the process has counted it itself.
+    let dropped = &mut process.losses.samples_dropped;
+    let missing = without_stack(tables, &process.owners, &process.stacks).saturating_sub(*dropped);
     // Each thread may have been stopped in one.
     if missing > process.threads.len() as u64 {
-        process.losses.samples_dropped = process.losses.samples_dropped.saturating_add(missing);
+        *dropped = dropped.saturating_add(missing);
     }
     process.losses.foreign_frees = still_foreign(process);
     let has_charges = books
@@ -55,15 +57,15 @@ fn still_foreign(process: &Process) -> u64 {
 
 /// Counts the blocks that owners have and no stack has: a handler jumped out of their
 /// allocation before the second of its two entries was made, and did not come back.
-fn without_stack(tables: &Tables, process: &Process) -> u64 {
+fn without_stack(tables: &Tables, owners: &[OwnerEntry], stacks: &[Stack]) -> u64 {
     let missing = Side::ALL.map(|side| {
         let is_real = |owner: &&OwnerEntry| {
             let site = tables.sites.get(owner.site as usize);
             owner.side == side && site.is_none_or(|site| site.charged.is_none())
         };
-        let owners = process.owners.iter().filter(is_real);
+        let owners = owners.iter().filter(is_real);
         let owned = owners.map(|owner| owner.counts.allocated_blocks);
-        let stacks = process.stacks.iter().filter(|stack| stack.side == side);
+        let stacks = stacks.iter().filter(|stack| stack.side == side);
         let known = stacks.map(|stack| stack.figures.allocated_blocks);
         let known = known.fold(0, u64::saturating_add);
         owned.fold(0, u64::saturating_add).saturating_sub(known)

@@ -403,10 +403,13 @@ pub struct Losses {
     /// Forked children that could not have a ledger.
     pub children_untracked: u64,
     /// Blocks that were to have a stack and have none: no room was left, or in mode full
-    /// a handler jumped out of their allocation.
+    /// a handler jumped out of their allocation. Their owners have them.
     pub samples_dropped: u64,
     /// Samples booked to an overflow stack, for want of room for another.
     pub stacks_overflowed: u64,
+    /// Blocks that no figure has, since address space for the books was refused; their
+    /// frees are among `foreign_frees`.
+    pub blocks_unbooked: u64,
     /// Calls that are misuse and have no record, for want of room for another.
     pub misuses_left_out: u64,
 }
@@ -424,6 +427,7 @@ impl AddAssign for Losses {
             (&mut self.children_untracked, other.children_untracked),
             (&mut self.samples_dropped, other.samples_dropped),
             (&mut self.stacks_overflowed, other.stacks_overflowed),
+            (&mut self.blocks_unbooked, other.blocks_unbooked),
             (&mut self.misuses_left_out, other.misuses_left_out),
         ] {
             *sum = sum.saturating_add(count);

@@ -398,6 +398,7 @@ fn losses(books: &Books) -> Losses {
         children_untracked: header.children_untracked,
         samples_dropped: header.samples_dropped,
         stacks_overflowed: header.stacks_overflowed,
+        blocks_unbooked: header.blocks_unbooked,
         misuses_left_out: 0,
     }
 }

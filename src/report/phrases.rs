@@ -62,42 +62,59 @@ pub(crate) fn losses(losses: &Losses) -> Vec<String> {
     let sentences = [
         (
             losses.owners_overflowed,
+            "allocation at a call site that found no room is booked to a shared owner",
             "allocations at call sites that found no room share one owner",
         ),
         (
             losses.slots_overflowed,
+            "thread found no slot and is booked to the shared one",
             "threads found no slot and share one",
         ),
         (
             losses.scopes_overflowed,
+            "scope name found no room and is missing",
             "scope names found no room and are missing",
         ),
         (
             losses.pages_refused,
+            "page of the ledger was refused by the file system",
             "pages of the ledger were refused by the file system",
         ),
-        (losses.children_untracked, "forked children have no ledger"),
+        (
+            losses.children_untracked,
+            "forked child has no ledger",
+            "forked children have no ledger",
+        ),
         (
             losses.samples_dropped,
+            "allocation is missing in the stacks, which had no room or were never reached",
             "allocations are missing in the stacks, which had no room or were never reached",
         ),
         (
             losses.stacks_overflowed,
+            "sample is of a stack that found no room",
             "samples are of stacks that found no room and share one",
         ),
         (
+            losses.blocks_unbooked,
+            "allocation is in no figure: there was no address space for the books",
+            "allocations are in no figure: there was no address space for the books",
+        ),
+        (
             losses.misuses_left_out,
+            "call that misused the allocator found no room and is not listed",
             "calls that misused the allocator found no room and are not listed",
         ),
         (
             losses.foreign_frees,
+            "free of a block that was not seen allocated, not booked",
             "frees of blocks that were not seen allocated, not booked",
         ),
     ];
     sentences
         .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, sentence)| format!("{} {sentence}", count(number)))
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, one, many)| counted(number, one, many))
         .collect()
 }
 
@@ -390,5 +407,11 @@ mod tests {
             ..Losses::default()
         };
         assert_eq!(losses(&some), ["1,200 threads found no slot and share one"]);
+        let one = Losses {
+            foreign_frees: 1,
+            ..Losses::default()
+        };
+        let said = ["1 free of a block that was not seen allocated, not booked"];
+        assert_eq!(losses(&one), said);
     }
 }

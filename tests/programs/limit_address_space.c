@@ -1,6 +1,7 @@
 /*
- * Item 24. RLIMIT_AS leaves 32 MiB above what is mapped: our tables cannot be
- * had for the asking, and what the program could map bare it can map with us.
+ * Item 24. RLIMIT_AS leaves 32 MiB above what is mapped, or as many as it is told:
+ * our tables cannot be had for the asking, and what the program could map bare it
+ * can map with us.
  *
  * expect: outcome=exit:0 processes=1
  * expect: site=after_alloc allocated_blocks=1000 live_blocks=1000 live_bytes=1000*u(1000)
@@ -15,9 +16,9 @@ SITE void after_alloc(void)
     THOUSAND_TIMES(opaque(malloc(1000));)
 }
 
-SITE void *large_alloc(void)
+SITE void *large_alloc(size_t bytes)
 {
-    return opaque(malloc(16 << 20));
+    return opaque(malloc(bytes));
 }
 
 SITE void *thread_alloc(void *unused)
@@ -27,17 +28,18 @@ SITE void *thread_alloc(void *unused)
     return unused;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    rlim_t left = (argc > 1 ? strtoul(argv[1], NULL, 10) : 32) << 20;
     char text[256] = "";
     int file = open("/proc/self/statm", O_RDONLY);
     REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0);
     close(file);
     rlim_t pages = strtoul(text, NULL, 10);
-    struct rlimit tight = { pages * 4096 + (32 << 20), RLIM_INFINITY };
+    struct rlimit tight = { pages * 4096 + left, RLIM_INFINITY };
     REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
     mallopt(M_ARENA_MAX, 1); /* a second arena alone reserves 128 MiB */
-    REQUIRE(large_alloc() != NULL);
+    REQUIRE(large_alloc(left / 2) != NULL);
     after_alloc();
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use self::svg::{Legend, Picture};
 use super::phrases;
-use super::units::{count, size, unsigned_size};
+use super::units::{count, counted, size, unsigned_size};
 use crate::analysis::stacks::{CallTree, NodeId, Stacks};
 use crate::analysis::{Measure, Report};
 
@@ -146,8 +146,8 @@ fn notes(stacks: &Stacks, tree: &CallTree) -> Vec<String> {
 fn figure(measure: Measure, value: u64) -> String {
     match (measure.is_bytes(), value) {
         (true, 1024..) => format!("{} bytes ({})", count(value), unsigned_size(value)),
-        (true, _) => format!("{value} bytes"),
-        (false, _) => format!("{} blocks", count(value)),
+        (true, _) => counted(value, "byte", "bytes"),
+        (false, _) => counted(value, "block", "blocks"),
     }
 }
 
@@ -166,7 +166,7 @@ fn change(measure: Measure, [before, after]: [u64; 2]) -> String {
     let by = after.abs_diff(before);
     let figure = match measure.is_bytes() {
         true => size(i64::try_from(by).unwrap_or(i64::MAX)),
-        false => format!("{} blocks", count(by)),
+        false => counted(by, "block", "blocks"),
     };
     match after.cmp(&before) {
         std::cmp::Ordering::Greater => format!("{figure} more"),

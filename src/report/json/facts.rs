@@ -185,6 +185,7 @@ pub(super) struct LossesJson {
     children_untracked: u64,
     stacks_overflowed: u64,
     misuses_left_out: u64,
+    blocks_unbooked: u64,
 }
 
 impl LossesJson {
@@ -201,6 +202,7 @@ impl LossesJson {
             children_untracked: losses.children_untracked,
             stacks_overflowed: losses.stacks_overflowed,
             misuses_left_out: losses.misuses_left_out,
+            blocks_unbooked: losses.blocks_unbooked,
         }
     }
 }

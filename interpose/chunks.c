@@ -1,0 +1,91 @@
+/*
+ * chunks.c: whether a block of glibc's that was freed is still free.
+ *
+ * Memory can be handed out past the hooks: by __libc_malloc, or to an object that
+ * was loaded with RTLD_DEEPBIND. A free of such a block is right, also where the
+ * last that was seen of its address is a free. So before anybody is accused the
+ * chunk is asked, as malloc/malloc.c of glibc keeps it. All is read through the
+ * kernel, since free memory may be unmapped.
+ */
+#include "core.h"
+
+#define HEADER 16u /* from a chunk to its block */
+#define SMALLEST 32u
+#define FASTEST 176u /* no chunk that is longer is in a fast bin, whatever mallopt says */
+enum { PREVIOUS_IN_USE = 1, MAPPED = 2, FLAGS = 7 };
+
+/* What the second word of a block says while a thread caches it; 0: this glibc has no such word. */
+static uint64_t cached_key;
+static bool links_are_mangled; /* as from glibc 2.32 on */
+
+void hl_chunks_learn(const hl_next *next, bool mangled)
+{
+    uint64_t seen[2] = {0, 0};
+    links_are_mangled = mangled;
+    for (size_t i = 0; i < 2; i++) {
+        volatile uint64_t *block = next->malloc(HEADER * (i + 1));
+        if (!block)
+            return;
+        block[1] = i;
+        next->free((void *)(uintptr_t)block);
+        seen[i] = block[1];
+    }
+    cached_key = seen[0] == seen[1] ? seen[0] : 0;
+}
+
+typedef struct chunk {
+    uintptr_t at;
+    uint64_t before; /* bytes of the chunk before it, where that is free */
+    uint64_t bytes;
+    uint64_t flags;
+} chunk;
+
+static bool read_word(uintptr_t at, uint64_t *word)
+{
+    if (!hl_can_be_read(at))
+        return false;
+    *word = *(const uint64_t *)at;
+    return true;
+}
+
+/* False where there can be none. */
+static bool read_chunk(uintptr_t at, chunk *into)
+{
+    uint64_t head;
+    if (at % HEADER || !read_word(at, &into->before) || !read_word(at + sizeof head, &head))
+        return false;
+    into->at = at;
+    into->bytes = head & ~(uint64_t)FLAGS;
+    into->flags = head & FLAGS;
+    return into->bytes >= SMALLEST && into->bytes % HEADER == 0 && into->bytes >> 47 == 0;
+}
+
+/* A list's link leads to its end, or to another chunk of the same length. */
+static bool is_in_fast_bin(const chunk *it)
+{
+    uintptr_t block = it->at + HEADER;
+    uint64_t link;
+    chunk other;
+    if (it->bytes > FASTEST || !read_word(block, &link))
+        return false;
+    if (links_are_mangled)
+        link ^= block >> 12;
+    return link ? read_chunk(link, &other) && other.bytes == it->bytes : links_are_mangled;
+}
+
+bool hl_chunk_may_be_in_use(const void *block)
+{
+    chunk it, next, previous;
+    uint64_t key;
+    if (!read_chunk((uintptr_t)block - HEADER, &it) || !read_word((uintptr_t)block + sizeof key, &key))
+        return false; /* given back to the kernel, or part of something else */
+    if (it.flags & MAPPED)
+        return (it.at - it.before) % HL_PAGE_BYTES == 0 && (it.before + it.bytes) % HL_PAGE_BYTES == 0;
+    if ((cached_key && key == cached_key) || is_in_fast_bin(&it))
+        return false;
+    /* A free chunk that reaches to the end of its heap is what is left there. */
+    if (!read_chunk(it.at + it.bytes, &next) || !(next.flags & PREVIOUS_IN_USE))
+        return false;
+    /* One that was joined to the free chunk before it lies inside that. */
+    return it.flags & PREVIOUS_IN_USE || (read_chunk(it.at - it.before, &previous) && previous.bytes == it.before);
+}
