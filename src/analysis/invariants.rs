@@ -148,9 +148,7 @@ fn check_stacks(catalog: &Catalog, process: &Process, violations: &mut Violation
     if process.mode != Mode::Full || is_moving || process.losses.samples_dropped > 0 {
         return;
     }
-    let threads = process.threads.len() as u64;
-    let is_own_end = matches!(process.outcome, Outcome::ExitCode(_) | Outcome::Exec);
-    let under_way = threads.saturating_sub(u64::from(is_own_end));
+    let under_way = process.under_way();
     for side in Side::ALL {
         let (stacks, owners) = (by_stack(process, side), by_owner(catalog, process, side));
         for (what, (stacks, owners)) in ["allocated", "freed"]

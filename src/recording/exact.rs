@@ -22,10 +22,10 @@ pub(super) fn add(tables: &mut Tables, books: &Books, exact: &Exact, process: &m
         .collect();
     process.losses.misuses_left_out = exact.misuses_left_out;
     // Where there was no room for a stack the process has counted it itself.
+    let under_way = process.under_way();
     let dropped = &mut process.losses.samples_dropped;
     let missing = without_stack(tables, &process.owners, &process.stacks).saturating_sub(*dropped);
-    // Each thread may have been stopped in one.
-    if missing > process.threads.len() as u64 {
+    if missing > under_way {
         *dropped = dropped.saturating_add(missing);
     }
     process.losses.foreign_frees = still_foreign(process);

@@ -129,6 +129,15 @@ impl Mode {
     }
 }
 
+impl Process {
+    /// Gives how many threads may have been stopped in the middle of booking a block: all
+    /// but the one that ended the process by itself.
+    pub(crate) fn under_way(&self) -> u64 {
+        let is_own_end = matches!(self.outcome, Outcome::ExitCode(_) | Outcome::Exec);
+        (self.threads.len() as u64).saturating_sub(u64::from(is_own_end))
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
