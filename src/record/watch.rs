@@ -258,7 +258,8 @@ impl<'a> Watch<'a> {
             |stat: proc::Stat| header.start_ticks != 0 && stat.start_ticks != header.start_ticks;
         let is_invisible = stat.is_some_and(is_another);
         image.pidfd = pidfd.filter(|_| !is_invisible);
-        if let Some(previous) = self.take_present(pid) {
+        let previous = self.take_present(pid);
+        if let Some(previous) = previous.filter(|previous| !previous.is_early_sight_of(&image)) {
             if previous.created_mono_ns > image.created_mono_ns {
                 self.give(image, Outcome::Exec);
                 return self.insert(previous);
