@@ -13,13 +13,15 @@ static void add_slot(const hl_slot *slot, hl_totals sums[HL_SIDES])
         uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
         const hl_record *record = number ? hl_page_address(number) : NULL;
         for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
-            hl_totals *sum = &sums[HL_KEY_SIDE(record->key)];
-            sum->freed_bytes += __atomic_load_n(&record->freed_bytes, __ATOMIC_RELAXED);
-            sum->freed_blocks += __atomic_load_n(&record->freed_blocks, __ATOMIC_RELAXED);
-            sum->allocated_bytes += __atomic_load_n(&record->allocated_bytes, __ATOMIC_RELAXED);
-            sum->allocated_blocks += __atomic_load_n(&record->allocated_blocks, __ATOMIC_RELAXED);
+            if (!__atomic_load_n(&record->owner, __ATOMIC_ACQUIRE))
+                continue;
+            hl_totals *sum = &sums[hl_side_of(record)];
+            sum->freed_bytes += hl_count_of(&record->freed_bytes);
+            sum->freed_blocks += hl_count_of(&record->freed_blocks);
+            sum->allocated_bytes += hl_count_of(&record->allocated_bytes);
+            sum->allocated_blocks += hl_count_of(&record->allocated_blocks);
             sum->requested_bytes += hl_requested(record);
-            sum->reallocs += __atomic_load_n(&record->reallocs, __ATOMIC_RELAXED);
+            sum->reallocs += hl_count_of(&record->reallocs);
         }
     }
 }
@@ -42,13 +44,20 @@ static struct hl_counts counts_of(const hl_totals *sum, int64_t peak)
     return counts;
 }
 
+static int64_t published_peak(uint32_t side)
+{
+    return __atomic_load_n(&hl.header->peak[side], __ATOMIC_RELAXED);
+}
+
 int hl_do_snapshot(struct hl_books *books)
 {
     if (books->bytes < sizeof *books)
         return -1;
     hl_totals sums[HL_SIDES + 1] = {{0, 0, 0, 0, 0, 0}};
     add_slot(hl.shared, sums);
-    for (const hl_slot *slot = hl.shared; slot->next && (slot = hl_page_address(slot->next));)
+    /* Pairs with hl_slot_fresh's exchange: the slot is there. Only of the shared one it ever changes. */
+    uint32_t next = __atomic_load_n(&hl.shared->next, __ATOMIC_ACQUIRE);
+    for (const hl_slot *slot; next && (slot = hl_page_address(next)); next = slot->next)
         add_slot(slot, sums);
     hl_totals *all = &sums[HL_SIDES];
     for (uint32_t side = 0; side < HL_SIDES; side++) {
@@ -59,11 +68,12 @@ int hl_do_snapshot(struct hl_books *books)
         all->freed_blocks += sums[side].freed_blocks;
         all->reallocs += sums[side].reallocs;
     }
-    books->sees_c = (hl.header->hooks & HL_HOOKS_C) != 0;
-    books->sees_rust = (hl.header->hooks & HL_HOOKS_RUST) != 0;
-    books->c = counts_of(&sums[HL_SIDE_C], hl.header->peak[HL_SIDE_C]);
-    books->rust = counts_of(&sums[HL_SIDE_RUST], hl.header->peak[HL_SIDE_RUST]);
-    books->all = counts_of(all, hl.header->peak[HL_SIDES]);
+    uint32_t hooks = __atomic_load_n(&hl.header->hooks, __ATOMIC_RELAXED);
+    books->sees_c = (hooks & HL_HOOKS_C) != 0;
+    books->sees_rust = (hooks & HL_HOOKS_RUST) != 0;
+    books->c = counts_of(&sums[HL_SIDE_C], published_peak(HL_SIDE_C));
+    books->rust = counts_of(&sums[HL_SIDE_RUST], published_peak(HL_SIDE_RUST));
+    books->all = counts_of(all, published_peak(HL_SIDES));
     return 0;
 }
 
@@ -71,7 +81,7 @@ int hl_do_copy_words(uint64_t reference, uint64_t *words, size_t count)
 {
     for (size_t i = 0; i < count; i++, reference += 8) {
         uint64_t page = reference / HL_PAGE_BYTES;
-        const char *address = page < hl.header->next_page ? hl_page_address((uint32_t)page) : NULL;
+        const char *address = page < __atomic_load_n(&hl.header->next_page, __ATOMIC_RELAXED) ? hl_page_address((uint32_t)page) : NULL;
         if (!address)
             return -1;
         words[i] = __atomic_load_n((const uint64_t *)(const void *)(address + reference % HL_PAGE_BYTES),

@@ -116,7 +116,7 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     }
     uint16_t *entry = hl_map_grow(map, block);
     if (!entry) { /* no memory for the map: unseen, and its free will count as foreign */
-        hl.full_blind = true;
+        __atomic_store_n(&hl.full_blind, true, __ATOMIC_RELAXED);
         add(&hl.header->blocks_unbooked, 1);
         return;
     }
@@ -216,30 +216,39 @@ static void add_slot_to_capture(const hl_slot *slot, uint32_t which, int64_t *su
         uint32_t number = __atomic_load_n(&slot->record_pages[page], __ATOMIC_ACQUIRE);
         const hl_record *record = number ? hl_page_address(number) : NULL;
         for (uint32_t i = 0; record && i < HL_RECORDS_PER_PAGE; i++, record++) {
-            int64_t bytes = (int64_t)(record->allocated_bytes - record->freed_bytes);
+            int64_t bytes = (int64_t)(hl_count_of(&record->allocated_bytes) - hl_count_of(&record->freed_bytes));
             uint32_t owner = __atomic_load_n(&record->owner, __ATOMIC_ACQUIRE);
             hl_owner *row = owner ? hl_owner_row(owner) : NULL;
             if (!row)
                 continue;
             row->peak_bytes[which] += bytes;
-            row->peak_blocks[which] += (int64_t)(record->allocated_blocks - record->freed_blocks);
+            row->peak_blocks[which] +=
+                (int64_t)(hl_count_of(&record->allocated_blocks) - hl_count_of(&record->freed_blocks));
             *sum += bytes;
         }
     }
 }
 
 /*
- * Notes who holds what. Only one thread does so at a time; `capturer` names its
- * slot, so that one that jumped out of a signal handler in the middle, or died,
- * does not keep the place for good: its own next try begins anew.
+ * Who captures: the slot, or where a thread has none its thread-local storage,
+ * which two threads that live at once have not in common either.
  */
-static void capture_peak(uint32_t my_page)
+static uint32_t capturer(void)
+{
+    return hl_me.own ? hl_me.own->slot_page : 1u << 31 | (uint32_t)((uintptr_t)&hl_me >> 6);
+}
+
+/*
+ * Notes who holds what. Only one thread does so at a time; `capturer` names it,
+ * so that one that jumped out of a signal handler in the middle, or died, does
+ * not keep the place for good: its own next try begins anew.
+ */
+static void capture_peak(void)
 {
     hl_header *header = hl.header;
-    uint32_t holder = 0;
-    if (!__atomic_compare_exchange_n(&header->peak_capturer, &holder, my_page, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED) &&
-        holder != my_page)
+    uint32_t holder = 0, me = capturer();
+    if (!__atomic_compare_exchange_n(&header->peak_capturer, &holder, me, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) &&
+        holder != me)
         return;
     uint32_t which = header->peak_capture == 1; /* the half that readers do not use now */
     uint32_t owners = __atomic_load_n(&header->owner_count, __ATOMIC_RELAXED);
@@ -252,27 +261,38 @@ static void capture_peak(uint32_t my_page)
     add_slot_to_capture(hl.shared, which, &sum);
     for (hl_private *own = atomic_load_explicit(&hl.slots, memory_order_acquire); own; own = own->next)
         add_slot_to_capture(own->slot, which, &sum);
-    header->captured_live[which] = sum;
-    header->captured_mono_ns[which] = mono_ns();
-    __atomic_store_n(&header->peak_capture, which + 1, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
-    __atomic_store_n(&header->peak_capturer, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&header->captured_live[which], sum, __ATOMIC_RELAXED);
+    __atomic_store_n(&header->captured_mono_ns[which], mono_ns(), __ATOMIC_RELAXED);
+    __atomic_store_n(&header->peak_capture, which + 1, __ATOMIC_RELEASE); /* pairs with is_far_above, and the reader's header copy */
+    __atomic_store_n(&header->peak_capturer, 0, __ATOMIC_RELEASE); /* pairs with the exchange above: the half is written */
+}
+
+/* So much more is live than at the last capture that another one is worth it. */
+static bool is_far_above(int64_t live)
+{
+    uint32_t half = __atomic_load_n(&hl.header->peak_capture, __ATOMIC_ACQUIRE);
+    int64_t captured = half ? __atomic_load_n(&hl.header->captured_live[half - 1], __ATOMIC_RELAXED) : 0;
+    return live > captured + captured / 8;
 }
 
 /*
- * Moves what a quantum counted into the flow, and makes room for the next. Whoever interrupts between the
- * two additions sees both sums wrong by as much, and what it moves itself is
- * moved on both sides too. Atomic for the shared slot alone.
+ * Moves what a quantum counted into the flow, and makes room for the next. Whoever
+ * interrupts between the two additions sees both sums wrong by as much, and what it
+ * moves itself is moved on both sides too.
  */
-static void settle(int64_t *counted, uint64_t *flow, int64_t room, bool shared)
+static void settle(int64_t *counted, uint64_t *flow, int64_t room)
 {
-    int64_t more = __atomic_load_n(counted, __ATOMIC_RELAXED) + room;
-    if (shared) {
-        __atomic_fetch_add(flow, (uint64_t)more, __ATOMIC_RELAXED);
-        __atomic_fetch_sub(counted, more, __ATOMIC_RELAXED);
-    } else {
-        hl_bump(flow, (uint64_t)more);
-        hl_bump((uint64_t *)counted, -(uint64_t)more);
-    }
+    int64_t more = *counted + room;
+    hl_bump(flow, (uint64_t)more);
+    hl_bump((uint64_t *)counted, -(uint64_t)more);
+}
+
+/* The same in the shared slot, where others do so too: each moves what no other does. Gives how much. */
+static int64_t settle_shared(int64_t *counted, uint64_t *flow)
+{
+    int64_t more = __atomic_exchange_n(counted, -HL_QUANTUM, __ATOMIC_RELAXED) + HL_QUANTUM;
+    __atomic_fetch_add(flow, (uint64_t)more, __ATOMIC_RELAXED);
+    return more;
 }
 
 /* The samples of the slot's thread, if that is this one and has any. */
@@ -282,6 +302,44 @@ static hl_sampling *sampling_of(const hl_slot *slot)
     return own && own->slot == slot && own->sampling.walker ? &own->sampling : NULL;
 }
 
+/* Publishes what a side of the slot has come to hold; gives what the process holds of it. */
+static int64_t publish(hl_slot *slot, uint32_t side)
+{
+    int64_t *live = &hl.header->live[side];
+    int64_t told = __atomic_load_n(&slot->published[side], __ATOMIC_RELAXED);
+    hl_flow flow = hl_slot_flow(slot, side);
+    int64_t now = (int64_t)(flow.allocated_bytes - flow.freed_bytes);
+    /* A handler that interrupted us may have told already; exchanging keeps each byte told once. */
+    if (now != told && __atomic_compare_exchange_n(&slot->published[side], &told, now, false, __ATOMIC_RELAXED,
+                                                   __ATOMIC_RELAXED))
+        return __atomic_add_fetch(live, now - told, __ATOMIC_RELAXED);
+    return __atomic_load_n(live, __ATOMIC_RELAXED);
+}
+
+/* The same of the shared slot: its sums, which others change meanwhile, may not be read one after the other. */
+static int64_t publish_shared(hl_slot *slot, uint32_t side)
+{
+    int64_t more = settle_shared(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes);
+    more -= settle_shared(&slot->hot.freed[side], &slot->flow[side].freed_bytes);
+    __atomic_fetch_add(&slot->published[side], more, __ATOMIC_RELAXED);
+    return __atomic_add_fetch(&hl.header->live[side], more, __ATOMIC_RELAXED);
+}
+
+/* What the process holds of a side once the quantum is settled. `due` gets the side where its sample is. */
+static int64_t settle_side(hl_slot *slot, hl_sampling *sampling, uint32_t side, uint32_t *due)
+{
+    if (slot == hl.shared)
+        return publish_shared(slot, side);
+    int64_t room = HL_QUANTUM;
+    if (sampling) {
+        *due |= (uint32_t)hl_sample_due(sampling, side, slot->hot.allocated[side]) << side;
+        room = sampling->piece_bytes[side];
+    }
+    settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes, room);
+    settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes, HL_QUANTUM);
+    return publish(slot, side);
+}
+
 uint32_t hl_quantum(hl_slot *slot)
 {
     hl_header *header = hl.header;
@@ -289,23 +347,7 @@ uint32_t hl_quantum(hl_slot *slot)
     uint32_t due = 0;
     int64_t all = 0;
     for (uint32_t side = 0; side < HL_SIDES; side++) {
-        int64_t room = HL_QUANTUM;
-        if (sampling) {
-            due |= (uint32_t)hl_sample_due(sampling, side, slot->hot.allocated[side]) << side;
-            room = sampling->piece_bytes[side];
-        }
-        settle(&slot->hot.allocated[side], &slot->flow[side].allocated_bytes, room, slot == hl.shared);
-        settle(&slot->hot.freed[side], &slot->flow[side].freed_bytes, HL_QUANTUM, slot == hl.shared);
-        int64_t told = __atomic_load_n(&slot->published[side], __ATOMIC_RELAXED);
-        hl_flow flow = hl_slot_flow(slot, side);
-        int64_t now = (int64_t)(flow.allocated_bytes - flow.freed_bytes);
-        int64_t live;
-        /* A handler that interrupted us may have told already; exchanging keeps each byte told once. */
-        if (now != told && __atomic_compare_exchange_n(&slot->published[side], &told, now, false, __ATOMIC_RELAXED,
-                                                       __ATOMIC_RELAXED))
-            live = __atomic_add_fetch(&header->live[side], now - told, __ATOMIC_RELAXED);
-        else
-            live = __atomic_load_n(&header->live[side], __ATOMIC_RELAXED);
+        int64_t live = settle_side(slot, sampling, side, &due);
         raise(&header->peak[side], live);
         raise(&hl.window_peak[side], live);
         all += live;
@@ -314,10 +356,9 @@ uint32_t hl_quantum(hl_slot *slot)
     hl_pressure_check(all);
     if (!raise(&header->peak[HL_SIDES], all))
         return due;
-    header->peak_mono_ns = mono_ns();
-    int64_t captured = header->peak_capture ? header->captured_live[header->peak_capture - 1] : 0;
-    if (all > captured + captured / 8)
-        capture_peak(slot == hl.shared ? header->first_slot : hl_me.own ? hl_me.own->slot_page : 1);
+    __atomic_store_n(&header->peak_mono_ns, mono_ns(), __ATOMIC_RELAXED);
+    if (is_far_above(all))
+        capture_peak();
     return due;
 }
 

@@ -306,17 +306,23 @@ HL_INLINE hl_flow hl_slot_flow(const hl_slot *slot, uint32_t side)
  */
 HL_INLINE void hl_bump(uint64_t *counter, uint64_t by)
 {
-#if defined(__x86_64__)
+#if defined(HL_X86_64)
     __asm__("addq %1, %0" : "+m"(*counter) : "er"(by) : "cc");
 #else
     __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
 #endif
 }
 
-/* The same for what is left of a quantum; true when it is used up. */
+/* What a counter says that another thread may be adding to. */
+HL_INLINE uint64_t hl_count_of(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/* hl_bump for what is left of a quantum; true when it is used up. */
 HL_INLINE bool hl_spend(int64_t *left, uint64_t bytes)
 {
-#if defined(__x86_64__)
+#if defined(HL_X86_64)
     bool used_up;
     __asm__("addq %2, %0" : "+m"(*left), "=@ccns"(used_up) : "er"(bytes));
     return used_up;
@@ -381,12 +387,18 @@ enum {
     HL_QUANTUM_UP = 2, /* booked; hl_quantum is due */
 };
 
+/* Of a record whose owner was seen, by whoever looks at others' records. */
+HL_INLINE uint32_t hl_side_of(const hl_record *record)
+{
+    return HL_KEY_SIDE(__atomic_load_n(&record->key, __ATOMIC_RELAXED));
+}
+
 /* What was asked for, as readers want it. */
 HL_INLINE uint64_t hl_requested(const hl_record *record)
 {
     const uint64_t *counter =
-        HL_KEY_SIDE(record->key) == HL_SIDE_RUST ? &record->allocated_bytes : &record->requested_bytes;
-    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+        hl_side_of(record) == HL_SIDE_RUST ? &record->allocated_bytes : &record->requested_bytes;
+    return hl_count_of(counter);
 }
 
 HL_INLINE void hl_longest_set(hl_private *own, uint32_t side, uint64_t requested)

@@ -27,7 +27,7 @@ typedef struct live_sum {
 static bool only_counters_know(const hl_record *record, uint32_t owner)
 {
     const hl_owner *row = hl_owner_row(owner);
-    return HL_KEY_SIDE(record->key) == HL_SIDE_RUST || (row && row->kind == HL_OWNER_CHARGE);
+    return hl_side_of(record) == HL_SIDE_RUST || (row && row->kind == HL_OWNER_CHARGE);
 }
 
 static void note_slot(const hl_slot *slot, live_sum *noted)
@@ -40,8 +40,8 @@ static void note_slot(const hl_slot *slot, live_sum *noted)
             uint32_t owner = __atomic_load_n(&record->owner, __ATOMIC_ACQUIRE);
             if (!owner || owner >= HL_MAX_OWNERS || !only_counters_know(record, owner))
                 continue;
-            noted[owner].bytes += record->allocated_bytes - record->freed_bytes;
-            noted[owner].blocks += record->allocated_blocks - record->freed_blocks;
+            noted[owner].bytes += hl_count_of(&record->allocated_bytes) - hl_count_of(&record->freed_bytes);
+            noted[owner].blocks += hl_count_of(&record->allocated_blocks) - hl_count_of(&record->freed_blocks);
         }
     }
 }
@@ -49,7 +49,8 @@ static void note_slot(const hl_slot *slot, live_sum *noted)
 /* Each forking thread has a note of its own: several may fork at once. */
 void hl_fork_begin(void)
 {
-    if (live_now() == HL_LIVE_NOT || !(hl.charges_seen || hl.header->hooks & HL_HOOKS_RUST))
+    if (live_now() == HL_LIVE_NOT || !(__atomic_load_n(&hl.charges_seen, __ATOMIC_RELAXED) ||
+                                       __atomic_load_n(&hl.header->hooks, __ATOMIC_RELAXED) & HL_HOOKS_RUST))
         return;
     live_sum *noted = hl_reserve(SUM_BYTES);
     if (!noted)

@@ -100,8 +100,10 @@ static HL_COLD void note_row(hl_exact *row, hl_samples *all)
     }
     if (__atomic_load_n(&row->excursion, __ATOMIC_RELAXED) == now)
         return;
-    uint64_t blocks = row->allocated_blocks - row->freed_blocks - row->elsewhere_blocks;
-    uint64_t bytes = row->allocated_bytes - row->freed_bytes - row->elsewhere_bytes;
+    uint64_t blocks =
+        hl_count_of(&row->allocated_blocks) - hl_count_of(&row->freed_blocks) - hl_count_of(&row->elsewhere_blocks);
+    uint64_t bytes =
+        hl_count_of(&row->allocated_bytes) - hl_count_of(&row->freed_bytes) - hl_count_of(&row->elsewhere_bytes);
     __atomic_store_n(&row->peak_blocks, (int64_t)blocks, __ATOMIC_RELAXED);
     __atomic_store_n(&row->peak_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&row->excursion, now, __ATOMIC_RELEASE); /* pairs with the reader's copy of the row */
@@ -159,7 +161,7 @@ HL_INLINE void unbook_row(hl_exact *row, uint64_t bytes, hl_private *own, bool t
 static HL_COLD void drop_stack(void)
 {
     __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
-    hl.full_blind = true;
+    __atomic_store_n(&hl.full_blind, true, __ATOMIC_RELAXED);
 }
 
 void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_site, uint32_t side)
@@ -238,7 +240,7 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     } else if (!around && (is_misaligned(map->shift, block) || is_no_heap(block, hl_me.own))) {
         record.kind = HL_MISUSE_NEVER_ALLOCATED;
     }
-    if (record.kind == HL_MISUSE_NEVER_SEEN && (hl.full_blind || hl.header->flags & HL_FLAG_BYPASSED))
+    if (record.kind == HL_MISUSE_NEVER_SEEN && (__atomic_load_n(&hl.full_blind, __ATOMIC_RELAXED) || hl.header->flags & HL_FLAG_BYPASSED))
         return;
     hl_misuse_note(&record);
 }

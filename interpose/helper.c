@@ -364,9 +364,10 @@ static void start(void)
 {
     hl_transient *now = hl_transient_now();
     uint64_t mask = hl_pressure_lock();
-    bool first = !now->helper || is_gone(now->helper), watch = !wanted;
+    uint32_t there = __atomic_load_n(&now->helper, __ATOMIC_RELAXED); /* it says its number without the lock */
+    bool first = !there || is_gone(there), watch = !wanted;
     if (first)
-        now->helper = HL_HELPER_STARTS;
+        __atomic_store_n(&now->helper, HL_HELPER_STARTS, __ATOMIC_RELAXED);
     wanted = true;
     hl_pressure_unlock(mask);
     watch_main();

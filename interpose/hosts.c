@@ -51,6 +51,7 @@ enum {
     JNI_IS_SAME_OBJECT = 24,
     JNI_ALLOC_OBJECT = 27,
     JNI_GET_STATIC_METHOD_ID = 113,
+    JNI_CALL_STATIC_BOOLEAN_METHOD = 117,
     JNI_CALL_STATIC_VOID_METHOD = 141,
     JNI_NEW_WEAK_GLOBAL_REF = 226,
     JNI_DELETE_WEAK_GLOBAL_REF = 227,
@@ -81,17 +82,48 @@ static void *make_garbage(host env)
     return weak;
 }
 
+/* Both NULL where it has none such. The class is the caller's to delete. */
+static void *static_method(host env, const char *of, const char *name, const char *signature, void **class)
+{
+    *class = CALL(env, JNI_FIND_CLASS, void *, host, const char *)(env, of);
+    void *method = *class ? CALL(env, JNI_GET_STATIC_METHOD_ID, void *, host, void *, const char *, const char *)(
+                                env, *class, name, signature)
+                          : NULL;
+    clear(env);
+    return method;
+}
+
 static bool system_gc(host env)
 {
-    void *class = CALL(env, JNI_FIND_CLASS, void *, host, const char *)(env, "java/lang/System");
-    void *method = class ? CALL(env, JNI_GET_STATIC_METHOD_ID, void *, host, void *, const char *, const char *)(
-                               env, class, "gc", "()V")
-                         : NULL;
+    void *class, *method = static_method(env, "java/lang/System", "gc", "()V", &class);
     if (method)
         CALL(env, JNI_CALL_STATIC_VOID_METHOD, void, host, void *, void *, ...)(env, class, method);
     clear(env);
     CALL(env, JNI_DELETE_LOCAL_REF, void, host, void *)(env, class);
     return method != NULL;
+}
+
+/*
+ * What a collection found dead, direct buffers among it, another thread frees after
+ * the call has returned, which on a busy machine is a good while later. The JDK waits
+ * for that thread before it gives up on direct memory, by a method of its own that
+ * says whether there was anything to wait for. A JDK without it is not waited for.
+ */
+#define REFERENCES_STEP_NS 1000000u
+#define REFERENCES_NS 1000000000u
+
+static void await_references(host env)
+{
+    static const uint32_t nobody_wakes = 0;
+    void *class, *method = static_method(env, "java/lang/ref/Reference", "waitForReferenceProcessing", "()Z", &class);
+    uint64_t begun_ns = hl_mono_ns();
+    for (bool more = method; more && hl_mono_ns() - begun_ns < REFERENCES_NS;) {
+        more = CALL(env, JNI_CALL_STATIC_BOOLEAN_METHOD, unsigned char, host, void *, void *, ...)(env, class, method);
+        clear(env);
+        if (more)
+            hl_wait(&nobody_wakes, 0, REFERENCES_STEP_NS);
+    }
+    CALL(env, JNI_DELETE_LOCAL_REF, void, host, void *)(env, class);
 }
 
 static bool force_collection(host vm)
@@ -112,7 +144,10 @@ static bool collect_attached(host vm, host env)
     bool gone = weak && CALL(env, JNI_IS_SAME_OBJECT, unsigned char, host, void *, void *)(env, weak, NULL);
     if (weak)
         CALL(env, JNI_DELETE_WEAK_GLOBAL_REF, void, host, void *)(env, weak);
-    return (called && gone) || force_collection(vm);
+    bool collected = (called && gone) || force_collection(vm);
+    if (collected)
+        await_references(env);
+    return collected;
 }
 
 typedef int (*vms)(host *, int, int *);

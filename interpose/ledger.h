@@ -540,7 +540,7 @@ typedef struct hl_header {
 
     /* Who made up the peak: captured whenever the peak has grown by an eighth. */
     uint32_t peak_capture;   /* 0 = none, else 1 + index into hl_owner.peak_*; release */
-    uint32_t peak_capturer;  /* page of the slot whose thread captures now, 0 = nobody */
+    uint32_t peak_capturer;  /* page of the slot whose thread captures now, or, from 2^31 on, a thread without; 0 = nobody */
     int64_t captured_live[2];
     uint64_t captured_mono_ns[2];
 

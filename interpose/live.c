@@ -40,6 +40,12 @@ static bool raise_most(hl_samples *all, int64_t live)
     return false;
 }
 
+/* Others look at it in credit_of_others. */
+static void enter_epoch(hl_fullness *full)
+{
+    __atomic_store_n(&full->epoch, atomic_load_explicit(&hl_credit_epoch.now, memory_order_relaxed), __ATOMIC_RELAXED);
+}
+
 bool hl_passes_slowly(hl_samples *all, hl_fullness *full, uint64_t bytes)
 {
     int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
@@ -57,7 +63,7 @@ bool hl_passes_slowly(hl_samples *all, hl_fullness *full, uint64_t bytes)
     }
     if (full && full->lends && room > 1) { /* half of the room, for next time; others may be as quick */
         room /= 2;
-        full->epoch = atomic_load_explicit(&hl_credit_epoch.now, memory_order_relaxed);
+        enter_epoch(full);
         held = __atomic_add_fetch(&all->held_bytes, room, __ATOMIC_RELAXED);
         if (held - others <= __atomic_load_n(&all->most_bytes, __ATOMIC_RELAXED))
             hl_bump((uint64_t *)&full->credit, (uint64_t)room);
@@ -71,7 +77,7 @@ void hl_return_credit(hl_samples *all, hl_fullness *full, uint64_t bytes)
 {
     int64_t mine = full ? __atomic_exchange_n(&full->credit, 0, __ATOMIC_RELAXED) : 0;
     if (full && full->lends) {
-        full->epoch = atomic_load_explicit(&hl_credit_epoch.now, memory_order_relaxed);
+        enter_epoch(full);
         hl_bump((uint64_t *)&full->credit, bytes);
         bytes = 0;
     }

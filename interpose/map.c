@@ -66,7 +66,7 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
     if (made) {
         uint32_t index = atomic_fetch_add_explicit(&map->leaf_count, 1, memory_order_relaxed);
         if (index < HL_MAX_LEAVES)
-            map->leaf_tops[index] = (uint32_t)number;
+            map->leaf_tops[index] = 1 + (uint32_t)number;
     }
     return hl_map_entry(map, block, map->shift);
 }
@@ -188,7 +188,8 @@ void hl_map_each(hl_map *map, void (*visit)(void *, void *, uint32_t), void *con
         return;
     long pagemap = hl_open("/proc/self/pagemap");
     for (uint32_t i = 0; i < count && i < HL_MAX_LEAVES; i++)
-        each_in_leaf(map, pagemap, map->leaf_tops[i], visit, context);
+        if (map->leaf_tops[i])
+            each_in_leaf(map, pagemap, map->leaf_tops[i] - 1, visit, context);
     if (pagemap >= 0)
         HL_SYS1(SYS_close, pagemap);
 }

@@ -46,7 +46,7 @@ typedef struct hl_map {
     _Atomic uintptr_t root[1 << HL_ROOT_BITS];
     unsigned shift; /* log2 of the granule; set once, before the first entry */
     _Atomic uint32_t leaf_count;
-    uint32_t leaf_tops[HL_MAX_LEAVES]; /* numbers of the leaves that there are */
+    uint32_t leaf_tops[HL_MAX_LEAVES]; /* 1 + the numbers of the leaves that there are; 0: being made as the process forked */
     bool has_words; /* behind its entries each leaf says where its pieces of words are; set as `shift` is */
 } hl_map;
 
@@ -131,7 +131,7 @@ typedef struct hl_place {
 /* False where the leaf is not near. `near` is its index among those that are. */
 HL_INLINE bool hl_near_place_at(const void *block, hl_place *place, uintptr_t *near)
 {
-#if defined(__x86_64__)
+#if defined(HL_X86_64)
     /* As below, in a third of the instructions that compilers make of it. Loads are not reordered. */
     uintptr_t number;
     bool found;
@@ -192,7 +192,7 @@ HL_INLINE void hl_entry_set(hl_place place, unsigned shift, uint32_t owner)
 {
     uintptr_t granule = place.at;
     uint32_t entry = owner;
-#if defined(__x86_64__)
+#if defined(HL_X86_64)
     if (shift == HL_GLIBC_SHIFT) /* the last bit shifted out is the half: it goes in from the carry */
         __asm__("shrq %2, %0\n\tadcl %1, %1" : "+&r"(granule), "+r"(entry) : "i"(HL_GLIBC_SHIFT) : "cc");
     else
@@ -212,7 +212,7 @@ HL_INLINE uint16_t hl_entry_with(uint16_t entry, uint32_t owner)
 
 HL_INLINE void hl_entry_clear(uint16_t *entry)
 {
-#if defined(__x86_64__)
+#if defined(HL_X86_64)
     /* Compilers shun the 16-bit constant, which is slow to decode, once, and take a register instead. */
     __asm__("movw $0, %0" : "=m"(*entry));
 #else

@@ -14,10 +14,10 @@ static hl_misuse *record_at(uint32_t index)
     static hl_misuse *_Atomic pages[HL_MISUSE_PAGES];
     static _Atomic(hl_samples *) whose; /* a forked child has pages of its own */
     hl_samples *samples = hl.samples;
-    if (atomic_load_explicit(&whose, memory_order_relaxed) != samples) {
+    if (atomic_load_explicit(&whose, memory_order_acquire) != samples) {
         for (uint32_t i = 0; i < HL_MISUSE_PAGES; i++)
             atomic_store_explicit(&pages[i], NULL, memory_order_relaxed);
-        atomic_store_explicit(&whose, samples, memory_order_relaxed);
+        atomic_store_explicit(&whose, samples, memory_order_release); /* pairs with the load above: the parent's pages are gone */
     }
     hl_misuse *page = hl_table_page((void *_Atomic *)&pages[index / HL_MISUSES_PER_PAGE],
                                     &samples->misuse_pages[index / HL_MISUSES_PER_PAGE]);

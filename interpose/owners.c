@@ -157,7 +157,7 @@ static uint32_t intern_module(uint64_t start, uint64_t end, uint64_t bias, const
     uint32_t count = __atomic_load_n(&hl.header->module_count, __ATOMIC_ACQUIRE);
     for (uint32_t i = count < HL_MAX_MODULES ? count : HL_MAX_MODULES; i-- > 0;) {
         const hl_module *row = module_row(i);
-        if (row && row->ready && row->start == start && row->end == end && row->path.bytes == bytes &&
+        if (row && __atomic_load_n(&row->ready, __ATOMIC_ACQUIRE) && row->start == start && row->end == end && row->path.bytes == bytes &&
             hl_same_bytes(hl_text_at(row->path.reference), path, bytes))
             return i + 1;
     }
@@ -172,7 +172,7 @@ static uint32_t intern_module(uint64_t start, uint64_t end, uint64_t bias, const
     row->bias = bias;
     row->path = !bytes || exe.bytes != bytes || path != hl_text_at(exe.reference) ? hl_text_add(path, bytes) : exe;
     row->build_id_bytes = build_id_of(start, bias, row->build_id);
-    __atomic_store_n(&row->ready, 1, __ATOMIC_RELEASE); /* pairs with the reader's copy of the row */
+    __atomic_store_n(&row->ready, 1, __ATOMIC_RELEASE); /* pairs with the look at the row above and below, and the reader's copy */
     return index + 1;
 }
 
@@ -182,7 +182,7 @@ static uint32_t known_module(uint64_t address)
     uint32_t count = __atomic_load_n(&hl.header->module_count, __ATOMIC_ACQUIRE);
     for (uint32_t i = count < HL_MAX_MODULES ? count : HL_MAX_MODULES; i-- > 0;) {
         const hl_module *row = module_row(i);
-        if (row && row->ready && row->start <= address && address < row->end)
+        if (row && __atomic_load_n(&row->ready, __ATOMIC_ACQUIRE) && row->start <= address && address < row->end)
             return i + 1;
     }
     return 0;

@@ -25,6 +25,9 @@
 #endif
 #define AT_FDCWD_ (-100)
 
+/* The kernel changes a process's mappings one after the other: what is unmapped was used before what comes there. */
+static const char mappings;
+
 void *hl_reserve(size_t bytes)
 {
     long memory = HL_SYS6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
@@ -33,11 +36,13 @@ void *hl_reserve(size_t bytes)
         return NULL;
     /* A huge page would cost more than all that these tables hold. */
     HL_SYS3(SYS_madvise, memory, bytes, MADV_NOHUGEPAGE);
+    HL_ORDERED_AFTER(&mappings);
     return (void *)memory;
 }
 
 void hl_release(void *memory, size_t bytes)
 {
+    HL_ORDERED_BEFORE(&mappings);
     HL_SYS2(SYS_munmap, memory, bytes);
 }
 

@@ -55,9 +55,10 @@ hl_record *hl_shared_record(uint32_t owner)
         return NULL;
     hl_record *record = &records[owner % HL_RECORDS_PER_PAGE];
     const hl_owner *row = hl_owner_row(owner);
-    if (!record->owner && row) {
-        record->key = HL_KEY(row->call_site, row->tag); /* whoever races us writes the same */
-        __atomic_store_n(&record->owner, owner, __ATOMIC_RELEASE);
+    if (!__atomic_load_n(&record->owner, __ATOMIC_RELAXED) && row) {
+        /* Whoever races us writes the same. */
+        __atomic_store_n(&record->key, HL_KEY(row->call_site, row->tag), __ATOMIC_RELAXED);
+        __atomic_store_n(&record->owner, owner, __ATOMIC_RELEASE); /* pairs with hl_side_of's caller, and the reader's copy */
     }
     return record;
 }
@@ -72,6 +73,7 @@ static bool thread_is_gone(uint32_t tid)
 /* What the slot's earlier threads booked is set apart from what the next one will. */
 static void take_over(hl_private *own)
 {
+    HL_ORDERED_AFTER(own->slot); /* the kernel knows of no thread by that number any more */
     hl_slot_totals(own, own->slot->ended);
     own->slot->generation++;
     own->watch.on = 0;

@@ -262,8 +262,11 @@ fn a_negative_size_is_said_to_be_one() {
     for arguments in [
         ["run", "--soft-limit", "-1", "--", "true"],
         ["run", "--hard-limit", "-1", "--", "true"],
+        ["run", "--hard-limit", "-1MiB", "--", "true"],
         ["run", "--sample-bytes", "-1", "--", "true"],
+        ["run", "--sample-bytes", "-.5K", "--", "true"],
         ["demo", "--soft-limit", "-1", "--threads", "1"],
+        ["demo", "--soft-limit", "-1GiB", "--threads", "1"],
     ] {
         let output = run(heapledger().args(arguments));
         assert!(

@@ -22,15 +22,31 @@ const NOT_PROGRAMS: &[(&str, &str)] = &[
     ("origin_plugin_library.c", "plugin of origin_plugin.c"),
     (
         "pressure_threads.c",
-        "built with the core and the thread sanitizer",
+        "run with the thread sanitizer, not under the preload",
     ),
     ("pressure_unload_library.c", "library of pressure_unload.c"),
+    (
+        "races.c",
+        "run with the thread sanitizer, not under the preload",
+    ),
+    (
+        "races_caught.c",
+        "run with the thread sanitizer, not under the preload",
+    ),
+    (
+        "races_core.c",
+        "what stands below the core under the thread sanitizer",
+    ),
     (
         "sampled.c",
         "run under the preload by the tests of ledger::samples",
     ),
     ("second_preload.c", "a second interposer"),
     ("signal_safe_allocator.c", "an allocator to run over"),
+    (
+        "slow_loading_library.c",
+        "an auditor that holds the loader up",
+    ),
     ("small_child.c", "child of untracked_children.c"),
     ("startup_ifunc_library.c", "library of startup_ifunc.c"),
     (

@@ -916,6 +916,24 @@ fn each_image_of_an_exec_chain_has_its_own_ledger() {
 }
 
 #[test]
+fn a_program_that_is_slow_to_load_is_one_image_with_its_ledger() {
+    let directory = workspace("slow_loading");
+    let auditor = library("slow_loading_library.c").build(&directory);
+    let program = program("waiting.c").build(&directory);
+    let recording = directory.join("recording.hlr");
+    let output = run(heapledger()
+        .args(["run", "-q", "-o"])
+        .arg(&recording)
+        .arg("--")
+        .arg(&program)
+        .env("LD_AUDIT", auditor));
+    assert!(output.code() == 0 && output.error.is_empty(), "{output:?}");
+    let report = Report::read(&recording).unwrap();
+    assert_eq!(report.processes().len(), 1);
+    Case::new(&directory, "waiting.c", program).check_report(&report, "slow");
+}
+
+#[test]
 fn children_that_cannot_be_tracked_are_named() {
     let directory = workspace("untracked_children");
     let stripped = program("small_child.c")

@@ -8,9 +8,7 @@
 
 mod common;
 
-use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use common::report::Report;
 use common::{Case, has_tool, heapledger, library, program, run, workspace};
@@ -156,47 +154,4 @@ fn new_fails_past_a_hard_limit_as_cpp_knows_it() {
     let report = Report::read(&recording).expect("a report");
     assert_eq!(report.root()["pressure"]["refused"], 8);
     assert_eq!(report.root()["losses"]["foreign_frees"], 0);
-}
-
-/// Tells whether the compiler has the thread sanitizer, and it runs on this machine.
-fn has_thread_sanitizer(directory: &Path) -> bool {
-    let source = directory.join("empty.c");
-    fs::write(&source, "int main(void) { return 0; }\n").expect("the workspace is writable");
-    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let program = directory.join("empty");
-    let built = run(Command::new(compiler)
-        .args(["-fsanitize=thread", "-o"])
-        .args([&program, &source]));
-    built.code() == 0 && run(&mut Command::new(program)).code() == 0
-}
-
-#[test]
-fn threads_do_not_race() {
-    let directory = workspace("pressure_threads");
-    needs!(
-        "threads_do_not_race",
-        has_thread_sanitizer(&directory),
-        "thread sanitizer"
-    );
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let core = fs::read_dir(package.join("interpose")).expect("the core's sources");
-    let core = core.map(|entry| entry.expect("a readable entry").path());
-    // No hooks: malloc is the sanitizer's own.
-    let sources = core.filter(|path| {
-        path.extension().is_some_and(|suffix| suffix == "c")
-            && !path.ends_with("hooks.c")
-            && !path.ends_with("layout_probe.c")
-    });
-    let program = program("pressure_threads.c")
-        .flags(["-fsanitize=thread", "-D_GNU_SOURCE", "-DHL_CRATE"])
-        .flags(headers())
-        .flags(sources)
-        .build(&directory);
-    let output = run(Command::new(program).env("TSAN_OPTIONS", "halt_on_error=1"));
-    assert_eq!(
-        (output.code(), output.text.as_str()),
-        (0, "no race\n"),
-        "{}",
-        output.error
-    );
 }

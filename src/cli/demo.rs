@@ -37,7 +37,7 @@ pub(super) struct Arguments {
         long,
         default_value = "512MiB",
         value_name = "SIZE",
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     soft_limit: Size,
     /// Write heapledger.demo/1

@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// End with 1 when the measure has grown by more than SIZE in all
-    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     fail_on_growth: Option<Size>,
     #[command(flatten)]
     filter: FilterArguments,

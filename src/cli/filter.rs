@@ -22,7 +22,7 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "NAME")]
     library: Option<String>,
     /// What has at least so many bytes of the measure
-    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     min: Option<Size>,
     /// The figure that counts
     #[arg(long, value_enum, default_value_t = MeasureArgument::Live)]

@@ -65,7 +65,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum)]
     mode: Option<Mode>,
     /// Mean bytes between two samples, 1 to 64MiB [default: 512KiB]
-    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     sample_bytes: Option<Size>,
     /// End the program by SIGABRT at the first misuse of its allocator (with --mode full)
     #[arg(long)]
@@ -77,16 +77,16 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     /// Clean up at 80, 90 and 95 % of so many live bytes, as in 512MiB
-    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING, allow_hyphen_values = true)]
     soft_limit: Option<Size>,
     /// The same; besides, a program that asks for memory through heapledger is refused past it
-    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", help_heading = PRESSURE_HEADING, allow_hyphen_values = true)]
     hard_limit: Option<Size>,
     /// C's requests of 64 KiB and more fail (ENOMEM) past the hard limit; each is counted
     #[arg(long, help_heading = PRESSURE_HEADING)]
     refuse_past_hard_limit: bool,
     /// Clean up when live bytes have grown by this part; 1 unless there is a limit
-    #[arg(long, value_name = "RATIO", value_parser = ratio, allow_negative_numbers = true, help_heading = PRESSURE_HEADING)]
+    #[arg(long, value_name = "RATIO", value_parser = ratio, allow_hyphen_values = true, help_heading = PRESSURE_HEADING)]
     growth: Option<f64>,
     /// What to do then: trim, signal:NAME, exec:CMD, python, jvm, systemd
     #[arg(long, value_name = "ACTION,...", help_heading = PRESSURE_HEADING)]
@@ -143,8 +143,10 @@ impl Arguments {
     fn plan(&mut self) -> Result<Option<Plan>, String> {
         let bytes = |size: Option<Size>| size.map(|size| size.bytes);
         let (soft_bytes, hard_bytes) = (bytes(self.soft_limit), bytes(self.hard_limit));
-        if soft_bytes == Some(0) || hard_bytes == Some(0) {
-            return Err("a limit of 0 leaves no room for any program".to_owned());
+        for (option, limit) in [("--soft-limit", soft_bytes), ("--hard-limit", hard_bytes)] {
+            if limit == Some(0) {
+                return Err(format!("{option} 0 leaves no room for any program"));
+            }
         }
         if let (Some(soft), Some(hard)) = (soft_bytes, hard_bytes)
             && soft > hard

@@ -44,8 +44,13 @@ impl FromStr for Size {
     /// Units are powers of 1,024, with or without `iB`; `kB`, `MB`, ... are powers of 1,000.
     fn from_str(text: &str) -> Result<Size, SizeError> {
         let text = text.trim();
-        if text.starts_with('-') {
+        let begins_a_number =
+            |text: &str| text.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+        if text.strip_prefix('-').is_some_and(begins_a_number) {
             return Err(SizeError::Negative);
+        }
+        if !begins_a_number(text) {
+            return Err(SizeError::NoNumber);
         }
         let split = text
             .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
@@ -124,13 +129,30 @@ mod tests {
         assert_eq!(parse("MiB"), Err(SizeError::NoNumber));
         assert_eq!(parse("."), Err(SizeError::NoNumber));
         assert_eq!(parse("1.2.3M"), Err(SizeError::NoNumber));
-        assert_eq!(parse("-1"), Err(SizeError::Negative));
+        // An option's name, too, where its value was left out.
+        for text in [
+            "iB",
+            "nan",
+            "inf",
+            "+5MiB",
+            "½GiB",
+            "-",
+            "-q",
+            "--",
+            "--hard-limit",
+            "-MiB",
+        ] {
+            assert_eq!(parse(text), Err(SizeError::NoNumber), "{text}");
+        }
+        for text in ["-1", "-0", "-1MiB", "-1.5G", "-.5"] {
+            assert_eq!(parse(text), Err(SizeError::Negative), "{text}");
+        }
         assert_eq!(
             parse("5 apples"),
             Err(SizeError::UnknownUnit("apples".into()))
         );
         assert_eq!(parse("1e9"), Err(SizeError::UnknownUnit("e9".into())));
-        assert_eq!(parse("iB"), Err(SizeError::UnknownUnit("iB".into())));
+        assert_eq!(parse("5%"), Err(SizeError::UnknownUnit("%".into())));
         assert_eq!(parse("99999999999999999999"), Err(SizeError::TooLarge));
         assert_eq!(parse("18446744073709551615K"), Err(SizeError::TooLarge));
         assert_eq!(parse("99999999999999999.5T"), Err(SizeError::TooLarge));

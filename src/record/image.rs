@@ -102,6 +102,20 @@ impl Image {
         matches!(self.books, BooksOf::Ledger { .. })
     }
 
+    /// Tells whether this is what was seen of `other` before its ledger was there: on a busy
+    /// machine a program may take its time to load. Where nothing tells them apart any more, it
+    /// is, if nothing spoke against a ledger.
+    pub(super) fn is_early_sight_of(&self, other: &Image) -> bool {
+        let BooksOf::Nobody(process) = &self.books else {
+            return false;
+        };
+        self.start_ticks == other.start_ticks
+            && match other.arguments_at {
+                0 => process.untracked_reason.as_deref() == Some(super::NOT_LOADED),
+                arguments_at => arguments_at == self.arguments_at,
+            }
+    }
+
     /// Gives the ledger, if it has one.
     pub(super) fn ledger(&self) -> Option<&File> {
         match &self.books {

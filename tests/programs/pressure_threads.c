@@ -1,7 +1,6 @@
 /*
- * Built with the core itself and the thread sanitizer: drivers, reclaimers that
- * come and go, unregistering from inside and outside, eventfds and crossings,
- * all at once on several threads. The sanitizer ends it at the first race.
+ * Drivers, reclaimers that come and go, unregistering from inside and outside,
+ * eventfds and crossings, all at once on several threads, for the thread sanitizer.
  */
 #include "program.h"
 

@@ -190,6 +190,17 @@ static void begin_child(void)
     _exit(WIFSTOPPED(status) ? 0 : WEXITSTATUS(status));
 }
 
+/* A session of its own, and nothing of ours open that somebody waits to see closed. */
+static void leave_everybody(void)
+{
+    REQUIRE(setsid() == getpid());
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    REQUIRE(nothing >= 0);
+    for (int file = 0; file < 3; file++)
+        REQUIRE(dup2(nothing, file) == file);
+    close(nothing);
+}
+
 /* The same program anew, with the rest of the arguments. */
 static void become(char *program, char **rest)
 {
@@ -235,6 +246,8 @@ int main(int count, char **arguments)
         }
         else if (strcmp(what, "fork") == 0)
             begin_child();
+        else if (strcmp(what, "daemon") == 0)
+            leave_everybody();
         else if (strcmp(what, "exec") == 0)
             become(arguments[0], at);
         else

@@ -65,6 +65,9 @@ pub(crate) enum ActionError {
 impl fmt::Display for ActionError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ActionError::Unknown(text) if text.is_empty() => formatter.write_str(
+                "an action is missing; use trim, signal:NAME, exec:CMD, python, jvm or systemd",
+            ),
             ActionError::Unknown(text) => write!(
                 formatter,
                 "`{text}` is no action; use trim, signal:NAME, exec:CMD, python, jvm or systemd"
@@ -79,7 +82,12 @@ impl fmt::Display for ActionError {
             ),
             ActionError::NoCommand => formatter
                 .write_str("exec: needs a command, as in exec:'./drop-caches $HEAPLEDGER_PID'"),
-            ActionError::Twice(name) => write!(formatter, "{name} is given twice"),
+            ActionError::Twice(name) => {
+                write!(
+                    formatter,
+                    "{name} is one too many; each kind of action stands once"
+                )
+            }
         }
     }
 }

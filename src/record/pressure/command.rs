@@ -111,6 +111,9 @@ impl Errand {
 pub(super) fn failure(status: ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => None,
+        // As shells say it, which have said the rest on standard error.
+        (Some(127), _) => Some("exit code 127: the shell found no such command".to_owned()),
+        (Some(126), _) => Some("exit code 126: the shell could not run it".to_owned()),
         (Some(code), _) => Some(format!("exit code {code}")),
         (None, Some(signal)) => Some(format!(
             "killed by {}",

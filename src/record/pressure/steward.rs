@@ -21,8 +21,8 @@ use crate::ledger::pressure_words::{Part, PressureWords};
 use crate::pressure::drive::{Driver, drive};
 use crate::pressure::readings::resident_bytes;
 use crate::pressure::{Cycle, Decision, Event, Level, Limits, NOT_ARMED, Note, Policy, Readings};
-use crate::record::mono_ns;
 use crate::record::spotter::ask_for_short_turns;
+use crate::record::{ending, mono_ns};
 use crate::recording::model::{CallEnding, ReclaimerCall};
 
 /// Who takes longer to answer is slow. The helper may call several reclaimers and a collector.
@@ -125,7 +125,7 @@ impl Steward {
     /// Sends it away without waiting for it, and gives the live bytes then.
     pub(super) fn dismiss(self, is_alive: bool) -> u64 {
         let shared = self.0;
-        shared.stop.store(true, Release); // pairs with the load in `readings`
+        shared.stop.store(true, Release); // pairs with the load in `is_dismissed`
         shared.errand.call_off();
         let _ = shared.words.poke();
         if is_alive && shared.at_work.load(Acquire) {
@@ -191,6 +191,13 @@ impl Worker {
             let beaten = self.shared.words.beat();
             self.expect(beaten);
         }
+    }
+
+    /// Tells whether there is nobody left to drive. On a busy machine the watch may come to
+    /// hear of an end later than a deadline passes here.
+    fn is_dismissed(&self) -> bool {
+        self.shared.stop.load(Acquire) // pairs with the store in `dismiss`
+            || self.target.pidfd.as_ref().is_some_and(ending::has_ended)
     }
 
     fn exact_bytes(&self) -> Option<u64> {
@@ -297,7 +304,7 @@ impl Worker {
 
 impl Driver for Worker {
     fn readings(&mut self, event: &Event) -> Option<Readings> {
-        if self.shared.is_gone.load(Relaxed) || self.shared.stop.load(Acquire) {
+        if self.shared.is_gone.load(Relaxed) || self.is_dismissed() {
             return None;
         }
         let read = self.shared.words.read();

@@ -91,9 +91,8 @@ impl Watch<'_> {
             |stat: proc::Stat| header.start_ticks != 0 && stat.start_ticks != header.start_ticks;
         let is_invisible = stat.is_some_and(is_another);
         image.pidfd = pidfd.filter(|_| !is_invisible);
-        // One that was judged to keep no ledger before it had come so far is forgotten.
         let present = self.take_present(pid);
-        if let Some(previous) = present.filter(|previous| !is_same_image(previous, &image)) {
+        if let Some(previous) = present.filter(|previous| !previous.is_early_sight_of(&image)) {
             if previous.created_mono_ns > image.created_mono_ns {
                 self.give(image, Outcome::Exec);
                 return self.insert(previous);
@@ -152,10 +151,4 @@ impl Watch<'_> {
         let key = self.present.remove(&pid)?;
         self.images.remove(&key)
     }
-}
-
-/// Tells whether an image without a ledger is the one whose ledger has come.
-fn is_same_image(without: &Image, with: &Image) -> bool {
-    let identity = |image: &Image| (image.start_ticks, image.arguments_at);
-    !without.is_tracked() && identity(without) == identity(with)
 }

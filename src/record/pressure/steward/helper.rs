@@ -1,6 +1,5 @@
 //! What a steward asks of the helper's thread in the target.
 
-use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use super::{DEADLINE, Worker};
@@ -59,7 +58,7 @@ impl Worker {
             match self.expect(done) {
                 None => return Vec::new(),
                 Some(Some(words)) => break Some(words),
-                Some(None) if self.shared.stop.load(Acquire) => break None,
+                Some(None) if self.is_dismissed() => break None,
                 Some(None) if left.is_zero() => {
                     self.unanswered = Some(number);
                     self.note("helper", "slow");

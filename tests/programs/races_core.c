@@ -1,0 +1,326 @@
+/*
+ * The allocator below the core in programs under the thread sanitizer: memory is
+ * the sanitizer's, blocks are laid out as glibc's, so that the core goes its fast
+ * ways. Its look-ups come here, and are told that this is glibc's.
+ */
+#include "program.h"
+
+#include <gnu/libc-version.h>
+#include <sanitizer/tsan_interface.h>
+
+#include <api.h>
+
+#define GRANULE ((size_t)32) /* glibc's blocks are at least so far apart */
+#define MAPPED_BYTES ((size_t)128 << 10)
+#define IN_USE 1u
+#define IS_MAPPED 2u
+
+/* Before a block: what was taken for it, and its size as in glibc's chunks. */
+struct head {
+    void *taken;
+    uint64_t size;
+};
+
+static struct head *head_of(void *block)
+{
+    return (struct head *)block - 1;
+}
+
+static size_t shim_malloc_usable_size(void *block)
+{
+    if (!block)
+        return 0;
+    uint64_t size = head_of(block)->size;
+    return (size & ~7ull) - (size & IS_MAPPED ? 16 : 8);
+}
+
+/* ---- forks: a child could wait for ever for a lock of the sanitizer's allocator, which does not care ---- */
+
+/* Not seen by the sanitizer: to it this would be an order of all calls that the core does not have. */
+#define UNSEEN __attribute__((noinline, no_sanitize("thread")))
+
+static int forking, inside;
+static _Thread_local int depth; /* a handler may come between */
+
+UNSEEN static void enter(void)
+{
+    if (depth++)
+        return;
+    while (__atomic_add_fetch(&inside, 1, __ATOMIC_SEQ_CST), __atomic_load_n(&forking, __ATOMIC_SEQ_CST)) {
+        __atomic_sub_fetch(&inside, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&forking, __ATOMIC_SEQ_CST))
+            syscall(SYS_sched_yield);
+    }
+}
+
+UNSEEN static void leave(void)
+{
+    if (!--depth)
+        __atomic_sub_fetch(&inside, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Several threads may fork at once; a handler that comes between may allocate. */
+UNSEEN static void before_fork(void)
+{
+    depth++;
+    __atomic_add_fetch(&forking, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&inside, __ATOMIC_SEQ_CST))
+        syscall(SYS_sched_yield);
+}
+
+UNSEEN static void after_fork(void)
+{
+    __atomic_sub_fetch(&forking, 1, __ATOMIC_SEQ_CST);
+    depth--;
+}
+
+/* What other threads had counted, they take back in the parent. */
+UNSEEN static void in_the_child(void)
+{
+    __atomic_store_n(&forking, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&inside, 0, __ATOMIC_SEQ_CST);
+    depth--;
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    REQUIRE(pthread_atfork(before_fork, after_fork, in_the_child) == 0);
+}
+
+/* ---- blocks ---- */
+
+/*
+ * An allocator's lock orders what was done with an address by whom it was taken
+ * from before what is done by whom it is given to. The sanitizer sees no such order
+ * in its own allocator, and forgets at a free what was said of the block itself.
+ */
+#define ORDERS ((size_t)1 << 20)
+static uint64_t orders[ORDERS];
+
+static void *order_of(void *block)
+{
+    return &orders[(uintptr_t)block / GRANULE % ORDERS];
+}
+
+static void *shim_memalign(size_t alignment, size_t bytes)
+{
+    alignment = alignment < GRANULE ? GRANULE : alignment;
+    if (bytes > PTRDIFF_MAX - 3 * alignment) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    size_t room = (bytes + !bytes + GRANULE - 1) & ~(GRANULE - 1);
+    enter();
+    void *taken = malloc(room + alignment + sizeof(struct head));
+    leave();
+    if (!taken)
+        return NULL;
+    char *block = (char *)(((uintptr_t)taken + sizeof(struct head) + alignment - 1) & ~(alignment - 1));
+    *head_of(block) = (struct head){taken, room < MAPPED_BYTES ? (room + 8) | IN_USE : (room + 16) | IS_MAPPED};
+    __tsan_acquire(order_of(block));
+    return block;
+}
+
+static void shim_free(void *block)
+{
+    if (!block)
+        return;
+    __tsan_release(order_of(block));
+    enter();
+    free(head_of(block)->taken);
+    leave();
+}
+
+static void *shim_malloc(size_t bytes)
+{
+    return shim_memalign(GRANULE, bytes);
+}
+
+static void *shim_calloc(size_t count, size_t bytes)
+{
+    size_t all;
+    if (__builtin_mul_overflow(count, bytes, &all))
+        all = SIZE_MAX;
+    void *block = shim_malloc(all);
+    return block ? memset(block, 0, all) : NULL;
+}
+
+static void *shim_realloc(void *block, size_t bytes)
+{
+    size_t old = shim_malloc_usable_size(block);
+    void *moved = bytes || !block ? shim_malloc(bytes) : NULL;
+    if (moved && block)
+        memcpy(moved, block, old < bytes ? old : bytes);
+    if (moved || !bytes)
+        shim_free(block);
+    return moved;
+}
+
+static int shim_posix_memalign(void **block, size_t alignment, size_t bytes)
+{
+    if (alignment % sizeof(void *) || alignment & (alignment - 1) || !alignment)
+        return EINVAL;
+    int error = errno;
+    void *given = shim_memalign(alignment, bytes);
+    errno = error;
+    return given ? (*block = given, 0) : ENOMEM;
+}
+
+static void *shim_aligned_alloc(size_t alignment, size_t bytes)
+{
+    size_t power = GRANULE;
+    while (power < alignment)
+        power *= 2;
+    return shim_memalign(power, bytes);
+}
+
+static void *shim_valloc(size_t bytes)
+{
+    return shim_memalign(4096, bytes);
+}
+
+static void *shim_pvalloc(size_t bytes)
+{
+    return shim_memalign(4096, (bytes + 4095) & ~(size_t)4095);
+}
+
+/* ---- the program's calls ---- */
+
+/*
+ * A slot whose thread has ended is the next one's, who learns of that end from the
+ * kernel: what the thread did in the slot came before, which the sanitizer is told.
+ */
+static void *done(void *block)
+{
+    if (hl_me.slot)
+        __tsan_release(hl_me.slot);
+    return block;
+}
+
+/* Also for a plugin. */
+#define EXPORTED(result, name, parameters)                                           \
+    result raced_##name parameters;                                                  \
+    __attribute__((visibility("default"))) result raced_##name parameters
+
+EXPORTED(void *, malloc, (size_t bytes))
+{
+    return done(hl_do_malloc(bytes, HL_CALLER()));
+}
+
+EXPORTED(void *, calloc, (size_t count, size_t bytes))
+{
+    return done(hl_do_calloc(count, bytes, HL_CALLER()));
+}
+
+EXPORTED(void *, realloc, (void *block, size_t bytes))
+{
+    return done(hl_do_realloc(block, bytes, HL_CALLER()));
+}
+
+EXPORTED(void, free, (void *block))
+{
+    hl_do_free(block);
+    done(NULL);
+}
+
+EXPORTED(int, posix_memalign, (void **block, size_t alignment, size_t bytes))
+{
+    int error = hl_do_posix_memalign(block, alignment, bytes, HL_CALLER());
+    done(NULL);
+    return error;
+}
+
+EXPORTED(void *, aligned_alloc, (size_t alignment, size_t bytes))
+{
+    return done(hl_do_aligned_alloc(alignment, bytes, HL_CALLER()));
+}
+
+EXPORTED(void *, memalign, (size_t alignment, size_t bytes))
+{
+    return done(hl_do_memalign(alignment, bytes, HL_CALLER()));
+}
+
+EXPORTED(void *, valloc, (size_t bytes))
+{
+    return done(hl_do_valloc(bytes, HL_CALLER()));
+}
+
+EXPORTED(void *, pvalloc, (size_t bytes))
+{
+    return done(hl_do_pvalloc(bytes, HL_CALLER()));
+}
+
+EXPORTED(size_t, malloc_usable_size, (void *block))
+{
+    return hl_do_malloc_usable_size(block);
+}
+
+struct thread {
+    void *(*body)(void *);
+    void *argument;
+};
+
+static void *run(void *begun)
+{
+    struct thread thread = *(struct thread *)begun;
+    free(begun);
+    void *result = thread.body(thread.argument);
+    done(NULL); /* whatever else of the core's it called last */
+    return result;
+}
+
+EXPORTED(int, pthread_create,
+         (pthread_t * thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument))
+{
+    struct thread *begun = malloc(sizeof *begun);
+    REQUIRE(begun);
+    *begun = (struct thread){body, argument};
+    return pthread_create(thread, attributes, run, begun);
+}
+
+hl_header *raced_ledger(void);
+hl_header *raced_ledger(void)
+{
+    return hl.header;
+}
+
+/* ---- the core's look-ups ---- */
+
+void *raced_dlsym(void *handle, const char *name);
+int raced_dladdr(const void *address, Dl_info *info);
+
+static const struct shim {
+    const char *name;
+    void *function;
+} shims[] = {
+    {"malloc", shim_malloc},
+    {"calloc", shim_calloc},
+    {"realloc", shim_realloc},
+    {"free", shim_free},
+    {"posix_memalign", shim_posix_memalign},
+    {"aligned_alloc", shim_aligned_alloc},
+    {"memalign", shim_aligned_alloc},
+    {"valloc", shim_valloc},
+    {"pvalloc", shim_pvalloc},
+    {"malloc_usable_size", shim_malloc_usable_size},
+};
+
+void *raced_dlsym(void *handle, const char *name)
+{
+    if (handle == RTLD_DEFAULT && strcmp(name, "malloc") == 0)
+        return (void *)raced_malloc;
+    if (handle == RTLD_DEFAULT && strcmp(name, "free") == 0)
+        return (void *)raced_free;
+    for (size_t i = 0; handle == RTLD_NEXT && i < sizeof shims / sizeof *shims; i++)
+        if (strcmp(name, shims[i].name) == 0)
+            return shims[i].function;
+    return dlsym(handle, name);
+}
+
+int raced_dladdr(const void *address, Dl_info *info)
+{
+    for (size_t i = 0; i < sizeof shims / sizeof *shims; i++)
+        if (address == shims[i].function)
+            return dladdr((const void *)gnu_get_libc_version, info);
+    return dladdr(address, info);
+}

@@ -1,0 +1,266 @@
+//! The core under the thread sanitizer: programs of `tests/programs/` built together
+//! with it, hooks and all, run where the sanitizer sees every access to the books.
+#![cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use common::{Output, library, program, run, run_within, sources, workspace};
+
+/// The sanitizer slows programs down tenfold, and processors are shared.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+const COUNT: &str = "count";
+/// A sample every few hundred bytes: what only happens now and then happens all the time.
+const SAMPLE: &str = "sample";
+const FULL: &str = "full";
+
+const FLAGS: [&str; 7] = [
+    "-fsanitize=thread",
+    "-O2",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fno-builtin",
+    "-pthread",
+    "-D_GNU_SOURCE",
+];
+
+/// How a program is started so that the sanitizer finds its addresses free; `None`: it is not there.
+///
+/// The runtime of gcc 12 ends a program whose addresses the kernel has spread too far.
+fn prefix() -> Option<&'static [&'static str]> {
+    static PREFIX: OnceLock<Option<&'static [&'static str]>> = OnceLock::new();
+    *PREFIX.get_or_init(|| {
+        let directory = workspace("races_sanitizer");
+        let source = directory.join("empty.c");
+        fs::write(&source, "int main(void) { return 0; }\n").expect("the workspace is writable");
+        let empty = directory.join("empty");
+        let built = run(Command::new(compiler())
+            .args(["-fsanitize=thread", "-o"])
+            .args([&empty, &source]));
+        if built.code() != 0 {
+            return None;
+        }
+        let prefixes: [&[&str]; 2] = [&["setarch", "-R"], &[]];
+        prefixes.into_iter().find(|prefix| {
+            let mut command = started_by(prefix, &empty);
+            let is_there = prefix.first().is_none_or(|tool| common::has_tool(tool));
+            is_there && run(&mut command).code() == 0
+        })
+    })
+}
+
+fn compiler() -> std::ffi::OsString {
+    std::env::var_os("CC").unwrap_or_else(|| "cc".into())
+}
+
+fn started_by(prefix: &[&str], program: &Path) -> Command {
+    match prefix {
+        [tool, rest @ ..] => {
+            let mut command = Command::new(tool);
+            command.args(rest).arg(program);
+            command
+        }
+        [] => Command::new(program),
+    }
+}
+
+/// The header that comes before all that is the program's, or the core's.
+fn prelude() -> [PathBuf; 2] {
+    ["-include".into(), sources().join("races.h")]
+}
+
+fn headers() -> [String; 2] {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["include", "interpose"].map(|folder| format!("-I{}", package.join(folder).display()))
+}
+
+fn compile<F: AsRef<OsStr>>(source: &Path, flags: &[F], directory: &Path) -> PathBuf {
+    let stem = source.file_stem().expect("a source has a name");
+    let object = directory.join(stem).with_extension("o");
+    let output = run_within(
+        PATIENCE,
+        Command::new(compiler())
+            .args(FLAGS)
+            .args(["-Wall", "-Wextra"])
+            .args(headers())
+            .args(flags)
+            .arg("-c")
+            .arg(source)
+            .arg("-o")
+            .arg(&object),
+    );
+    assert_eq!((output.code(), output.error.as_str()), (0, ""));
+    object
+}
+
+/// The preload's core with its hooks, and what stands below it, compiled once.
+fn core() -> &'static [PathBuf] {
+    static OBJECTS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    OBJECTS.get_or_init(|| {
+        let directory = workspace("races_core");
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let all = fs::read_dir(package.join("interpose")).expect("the core's sources");
+        let core: Vec<PathBuf> = all
+            .map(|entry| entry.expect("a readable entry").path())
+            .filter(|path| {
+                path.extension() == Some(OsStr::new("c")) && !path.ends_with("layout_probe.c")
+            })
+            .collect();
+        let preload = [
+            "-std=c11",
+            "-DHL_INTERPOSE",
+            "-DHL_PRELOAD",
+            "-fvisibility=hidden",
+            "-ftls-model=initial-exec",
+        ];
+        let flags = [preload.map(PathBuf::from).as_slice(), &prelude()].concat();
+        let mut objects = thread::scope(|scope| {
+            let halves: Vec<_> = core
+                .chunks(core.len().div_ceil(2))
+                .map(|half| {
+                    let (directory, flags) = (&directory, &flags);
+                    scope.spawn(move || -> Vec<PathBuf> {
+                        half.iter()
+                            .map(|source| compile(source, flags, directory))
+                            .collect()
+                    })
+                })
+                .collect();
+            halves
+                .into_iter()
+                .flat_map(|half| half.join().expect("the core compiles"))
+                .collect::<Vec<PathBuf>>()
+        });
+        objects.push(compile::<&str>(
+            &sources().join("races_core.c"),
+            &[],
+            &directory,
+        ));
+        objects
+    })
+}
+
+fn build(source: &str, directory: &Path) -> PathBuf {
+    program(source)
+        .flags(FLAGS)
+        .flags(prelude())
+        .flags(headers())
+        .flags(core())
+        .flags(["-rdynamic", "-ldl"])
+        .build(directory)
+}
+
+/// What the sanitizer calls a race is the end of the program, with its own exit code.
+fn run_in(mode: &str, directory: &Path, program: &Path, arguments: &[&OsStr]) -> Output {
+    let ledgers = directory.join(format!("ledgers_{mode}"));
+    fs::create_dir_all(&ledgers).expect("the workspace is writable");
+    let mut command = started_by(prefix().expect("it was asked for"), program);
+    command
+        .args(arguments)
+        .env("HEAPLEDGER_DIR", ledgers)
+        .env("HEAPLEDGER_MODE", mode)
+        .env("HEAPLEDGER_SAMPLE_BYTES", "300")
+        // Room for fewer threads than there are: the others share a slot.
+        .env("HEAPLEDGER_MAX_SLOTS", "6")
+        // The allocator of these programs' signal handlers is the sanitizer's, which is not made for them.
+        .env(
+            "TSAN_OPTIONS",
+            "halt_on_error=1 exitcode=66 history_size=7 report_signal_unsafe=0 die_after_fork=0",
+        );
+    run_within(PATIENCE, &mut command)
+}
+
+fn assert_no_race(source: &str, modes: &[&str], arguments: &[&OsStr]) {
+    let directory = workspace(&format!("races_{}", source.trim_end_matches(".c")));
+    let program = build(source, &directory);
+    for mode in modes {
+        let output = run_in(mode, &directory, &program, arguments);
+        assert_eq!(
+            (output.code(), output.error.as_str()),
+            (0, ""),
+            "{source} in mode {mode}: {}",
+            output.text
+        );
+        let ledgers = fs::read_dir(directory.join(format!("ledgers_{mode}")));
+        let kept = ledgers.expect("the directory of ledgers").count();
+        assert!(kept > 0, "{source} in mode {mode} kept no books");
+    }
+}
+
+/// A test for each program: its name, its source, the modes that it runs in.
+macro_rules! clean {
+    ($($test:ident, $source:literal, [$($mode:ident),+];)+) => {
+        $(
+            #[test]
+            fn $test() {
+                needs!(stringify!($test), prefix().is_some(), "thread sanitizer");
+                assert_no_race($source, &[$($mode),+], &[]);
+            }
+        )+
+    };
+}
+
+clean! {
+    everything_at_once_makes_no_race, "races.c", [COUNT, SAMPLE, FULL];
+    short_threads_handlers_and_a_fork_make_no_race, "everything.c", [COUNT, FULL];
+    reallocs_by_several_threads_make_no_race, "realloc_churn.c", [COUNT];
+    blocks_freed_by_other_threads_make_no_race, "full_exchange.c", [SAMPLE, FULL];
+    a_slot_of_several_threads_makes_no_race, "more_threads_than_slots.c", [COUNT, FULL];
+    any_function_of_the_family_makes_no_race, "next_allocators.c", [COUNT, FULL];
+    charges_and_forks_of_several_threads_make_no_race, "fork_charges.c", [COUNT, FULL];
+    forks_of_forks_make_no_race, "fork_glibc.c", [COUNT, SAMPLE];
+    samples_make_no_race, "sampled.c", [SAMPLE];
+    ends_of_lives_make_no_race, "lifetimes.c", [SAMPLE];
+    drivers_and_reclaimers_make_no_race, "pressure_threads.c", [COUNT, FULL];
+    reclaimers_that_unregister_each_other_make_no_race, "pressure_reclaimers.c", [COUNT];
+}
+
+#[test]
+fn a_library_unloaded_during_a_clean_up_makes_no_race() {
+    needs!(
+        "a_library_unloaded_during_a_clean_up_makes_no_race",
+        prefix().is_some(),
+        "thread sanitizer"
+    );
+    let directory = workspace("races_plugin");
+    let plugin = library("pressure_unload_library.c")
+        .flags(FLAGS)
+        .flags(prelude())
+        .flags(headers())
+        .build(&directory);
+    assert_no_race("pressure_unload.c", &[COUNT], &[plugin.as_os_str()]);
+}
+
+#[test]
+fn a_race_is_seen_in_the_core_itself() {
+    needs!(
+        "a_race_is_seen_in_the_core_itself",
+        prefix().is_some(),
+        "thread sanitizer"
+    );
+    let directory = workspace("races_caught");
+    let program = build("races_caught.c", &directory);
+    for mode in [COUNT, SAMPLE, FULL] {
+        let output = run_in(mode, &directory, &program, &[]);
+        assert_eq!(
+            (output.code(), output.text.as_str()),
+            (66, ""),
+            "{}",
+            output.error
+        );
+        assert!(output.error.contains("data race"), "{}", output.error);
+        assert!(output.error.contains("interpose/"), "{}", output.error);
+    }
+}
