@@ -4,8 +4,8 @@
  * Memory can be handed out past the hooks: by __libc_malloc, or to an object that
  * was loaded with RTLD_DEEPBIND. A free of such a block is right, also where the
  * last that was seen of its address is a free. So before anybody is accused the
- * chunk is asked, as malloc/malloc.c of glibc keeps it. All is read through the
- * kernel, since free memory may be unmapped.
+ * chunk is asked, as malloc/malloc.c of glibc keeps it. The kernel is asked before
+ * each word is read, since free memory may be unmapped.
  */
 #include "core.h"
 
@@ -18,7 +18,7 @@ enum { PREVIOUS_IN_USE = 1, MAPPED = 2, FLAGS = 7 };
 static uint64_t cached_key;
 static bool links_are_mangled; /* as from glibc 2.32 on */
 
-void hl_chunks_learn(const hl_next *next, bool mangled)
+HL_READS_FREE void hl_chunks_learn(const hl_next *next, bool mangled)
 {
     uint64_t seen[2] = {0, 0};
     links_are_mangled = mangled;
@@ -40,7 +40,7 @@ typedef struct chunk {
     uint64_t flags;
 } chunk;
 
-static bool read_word(uintptr_t at, uint64_t *word)
+static HL_READS_FREE bool read_word(uintptr_t at, uint64_t *word)
 {
     if (!hl_can_be_read(at))
         return false;

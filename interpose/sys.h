@@ -46,6 +46,13 @@ void __tsan_release(void *address);
 #define HL_ORDERED_AFTER(address) ((void)(address))
 #endif
 
+/* Of a function that reads what is the allocator's at the time: the sanitizer does not look at it. */
+#if defined(HL_SANITIZED)
+#define HL_READS_FREE __attribute__((noinline, no_sanitize("thread")))
+#else
+#define HL_READS_FREE
+#endif
+
 static inline long hl_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
 #if defined(__x86_64__)
