@@ -210,15 +210,19 @@ fn another_layout_is_named() {
     let error = read_bytes(&bytes).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "cannot open recording test.hlr: a newer heapledger wrote it (layout 9, this one reads 4); \
-         read it with that one"
+        format!(
+            "cannot open recording test.hlr: a newer heapledger wrote it (layout 9, this one reads \
+             {LAYOUT}); read it with that one"
+        )
     );
     bytes[8] = 1;
     let error = read_bytes(&bytes).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "cannot open recording test.hlr: an older heapledger wrote it (layout 1, this one reads 4); \
-         read it with that one, or record again"
+        format!(
+            "cannot open recording test.hlr: an older heapledger wrote it (layout 1, this one reads \
+             {LAYOUT}); read it with that one, or record again"
+        )
     );
 }
 
