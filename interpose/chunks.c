@@ -60,22 +60,55 @@ static bool read_chunk(uintptr_t at, chunk *into)
     return into->bytes >= SMALLEST && into->bytes % HEADER == 0 && into->bytes >> 47 == 0;
 }
 
-/* A list's link leads to its end, or to another chunk of the same length. */
+#define MOST_LINKS 64u /* that are followed: data that look like so many are none */
+
+/*
+ * A link leads to another chunk of the same length, whose link does so too, or is the
+ * last. A block's data may look like one link, where its first byte alone was written
+ * since it lay in a bin.
+ */
 static bool is_in_fast_bin(const chunk *it)
 {
-    uintptr_t block = it->at + HEADER;
-    uint64_t link;
-    chunk other;
-    if (it->bytes > FASTEST || !read_word(block, &link))
+    chunk at = *it;
+    for (uint32_t links = 0; it->bytes <= FASTEST && links < MOST_LINKS; links++) {
+        uintptr_t block = at.at + HEADER;
+        uint64_t link;
+        if (!read_word(block, &link))
+            return false;
+        if (links_are_mangled)
+            link ^= block >> 12;
+        if (!link)
+            return links_are_mangled || links > 0;
+        if (!read_chunk(link, &at) || at.bytes != it->bytes)
+            return false;
+    }
+    return it->bytes <= FASTEST;
+}
+
+/*
+ * Other threads change what lies before a block: the previous chunk is freed, or what
+ * is free of it is split, in several steps. What is no more as it was says nothing.
+ */
+static bool is_as_it_was(const chunk *it)
+{
+    chunk again;
+    return read_chunk(it->at, &again) && again.before == it->before && again.bytes == it->bytes &&
+           again.flags == it->flags;
+}
+
+/* One that was joined to the free chunk before it lies inside that. */
+static bool is_inside_previous(const chunk *it)
+{
+    chunk previous;
+    if (it->flags & PREVIOUS_IN_USE)
         return false;
-    if (links_are_mangled)
-        link ^= block >> 12;
-    return link ? read_chunk(link, &other) && other.bytes == it->bytes : links_are_mangled;
+    bool is_inside = !read_chunk(it->at - it->before, &previous) || previous.bytes > it->before;
+    return is_inside && is_as_it_was(it);
 }
 
 bool hl_chunk_may_be_in_use(const void *block)
 {
-    chunk it, next, previous;
+    chunk it, next;
     uint64_t key;
     if (!read_chunk((uintptr_t)block - HEADER, &it) || !read_word((uintptr_t)block + sizeof key, &key))
         return false; /* given back to the kernel, or part of something else */
@@ -86,6 +119,5 @@ bool hl_chunk_may_be_in_use(const void *block)
     /* A free chunk that reaches to the end of its heap is what is left there. */
     if (!read_chunk(it.at + it.bytes, &next) || !(next.flags & PREVIOUS_IN_USE))
         return false;
-    /* One that was joined to the free chunk before it lies inside that. */
-    return it.flags & PREVIOUS_IN_USE || (read_chunk(it.at - it.before, &previous) && previous.bytes == it.before);
+    return !is_inside_previous(&it);
 }

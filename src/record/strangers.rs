@@ -11,7 +11,8 @@ use crate::recording::resolve::seconds_between;
 /// Name by which the preload library is known in /proc/PID/maps.
 pub(super) const LIBRARY: &str = "/libheapledger.so";
 /// The loader maps it after all that is preloaded. On a busy machine it may take any time.
-const MAPPED_LATER: &str = "/libc.so";
+/// Before glibc 2.34 the file is called libc-2.31.so.
+const MAPPED_LATER: [&str; 2] = ["/libc.so", "/libc-2."];
 /// Distance of two scans, if they are cheap.
 const INTERVAL: Duration = Duration::from_millis(15);
 /// A scan may cost this part of the time.
@@ -150,10 +151,11 @@ fn verdict(pid: u32, had_ledger: bool) -> Verdict {
     if !is_set {
         return Verdict::Stranger("started without LD_PRELOAD in its environment".to_owned());
     }
-    match proc::maps(pid, MAPPED_LATER) {
-        Some(true) if proc::maps(pid, LIBRARY) == Some(false) => {
-            Verdict::Stranger(super::NOT_LOADED.to_owned())
-        }
-        _ => Verdict::Loading,
+    let is_loaded = MAPPED_LATER
+        .iter()
+        .any(|name| proc::maps(pid, name) == Some(true));
+    match is_loaded && proc::maps(pid, LIBRARY) == Some(false) {
+        true => Verdict::Stranger(super::NOT_LOADED.to_owned()),
+        false => Verdict::Loading,
     }
 }

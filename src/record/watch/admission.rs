@@ -1,5 +1,6 @@
 //! Takes new ledgers among the images that are watched, in the order in which they began.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ struct Complete {
     arrival: Arrival,
     file: File,
     header: Header,
+    /// Its process had ended before the directory was looked at last.
+    was_gone: bool,
 }
 
 impl Watch<'_> {
@@ -35,10 +38,14 @@ impl Watch<'_> {
             if complete.is_empty() {
                 return;
             }
-            let mut complete = complete.into_iter();
-            while let Some(next) = complete.next() {
-                let is_of = |later: &Complete| later.arrival.pid == next.arrival.pid;
-                let is_followed = complete.as_slice().iter().any(is_of);
+            let mut left: HashMap<u32, usize> = HashMap::new();
+            for one in &complete {
+                *left.entry(one.arrival.pid).or_default() += 1;
+            }
+            for next in complete {
+                let left = left.entry(next.arrival.pid).or_default();
+                *left = left.saturating_sub(1);
+                let is_followed = *left > 0;
                 self.admit(next, is_followed);
             }
         }
@@ -55,11 +62,21 @@ impl Watch<'_> {
                     arrival,
                     file,
                     header,
+                    was_gone: false,
                 }),
                 Ok(None) => self.arrivals.push(arrival),
                 // Its writer died before it was complete, or it is no ledger.
                 Err(_) => drop(fs::remove_file(&arrival.path)),
             }
+        }
+        for one in &mut complete {
+            one.was_gone = one.arrival.pidfd.is_none() && proc::stat(one.arrival.pid).is_none();
+        }
+        if complete.iter().any(|one| one.was_gone) {
+            // What they became may have been put down while the directory was read. Looked at
+            // once for all of them: there may be thousands.
+            self.look();
+            self.take_arrivals();
         }
         complete.sort_by_key(|complete| complete.header.created_mono_ns);
         complete
@@ -74,7 +91,7 @@ impl Watch<'_> {
     /// `is_followed` tells that a later image of the process is about to be admitted.
     fn admit(&mut self, complete: Complete, is_followed: bool) {
         let Arrival { path, pid, pidfd } = complete.arrival;
-        let (file, header) = (complete.file, &complete.header);
+        let (file, header, was_gone) = (complete.file, &complete.header, complete.was_gone);
         let mut image = Image::new(pid, header.created_mono_ns, BooksOf::Ledger { file, path });
         image.start_ticks = header.start_ticks;
         let stat = proc::stat(pid);
@@ -101,7 +118,7 @@ impl Watch<'_> {
         }
         self.root_was_seen |= pid == self.root_pid;
         if pid != self.root_pid && image.pidfd.is_none() && stat.is_none() {
-            return self.admit_ended(image, is_followed);
+            return self.admit_ended(image, is_followed, was_gone);
         }
         image.read(Instant::now(), mono_ns());
         if let Some(stewards) = &mut self.run.stewards {
@@ -120,10 +137,12 @@ impl Watch<'_> {
     }
 
     /// Hands over an image of a process that was gone at first sight.
-    fn admit_ended(&mut self, image: Image, is_followed: bool) {
-        // What it became may have been put down while the directory was read.
-        self.look();
-        self.take_arrivals();
+    fn admit_ended(&mut self, image: Image, is_followed: bool, was_gone: bool) {
+        // Else it ended since the last look.
+        if !is_followed && !was_gone {
+            self.look();
+            self.take_arrivals();
+        }
         let is_of = |arrival: &Arrival| arrival.pid == image.pid;
         if is_followed || self.arrivals.iter().any(is_of) {
             return self.give(image, Outcome::Exec);
