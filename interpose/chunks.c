@@ -108,8 +108,8 @@ static bool is_inside_previous(const chunk *it)
 
 bool hl_chunk_may_be_in_use(const void *block)
 {
-    chunk it, next;
-    uint64_t key;
+    chunk it;
+    uint64_t key, next;
     if (!read_chunk((uintptr_t)block - HEADER, &it) || !read_word((uintptr_t)block + sizeof key, &key))
         return false; /* given back to the kernel, or part of something else */
     if (it.flags & MAPPED)
@@ -117,7 +117,7 @@ bool hl_chunk_may_be_in_use(const void *block)
     if ((cached_key && key == cached_key) || is_in_fast_bin(&it))
         return false;
     /* A free chunk that reaches to the end of its heap is what is left there. */
-    if (!read_chunk(it.at + it.bytes, &next) || !(next.flags & PREVIOUS_IN_USE))
+    if (!read_word(it.at + it.bytes + sizeof next, &next) || !(next & PREVIOUS_IN_USE))
         return false;
     return !is_inside_previous(&it);
 }

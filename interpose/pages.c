@@ -85,6 +85,9 @@ bool hl_is_ample(size_t bytes)
 
 bool hl_may_take(size_t bytes)
 {
+    /* Asking takes it from other threads for a moment. Without stacks there is little to ask for. */
+    if (!hl.full_wanted)
+        return true;
     static _Atomic size_t unasked, refusals, refused_bytes;
     static _Atomic size_t taken; /* since the limit came near */
     if (takes_from(&unasked, bytes))

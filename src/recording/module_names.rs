@@ -34,7 +34,7 @@ const SITES_A_STEP: usize = 512;
 
 /// Files of all modules that stay open, beyond which another is read for itself. What
 /// was read of them takes about as much memory, where all of it was asked for.
-const MOST_OPEN_BYTES: u64 = 256 << 20;
+const MOST_OPEN_BYTES: u64 = 64 << 20;
 
 /// Modules whose files stay open. Not for threads: the symbolizer is of one alone.
 #[derive(Default)]
@@ -47,16 +47,17 @@ impl OpenModules {
     /// Gives sites of one module their names. False where its file could not be read.
     pub(crate) fn name(&mut self, module: &Module, sites: &mut [Site], detail: Detail) -> bool {
         let kept = self.open.remove(module);
-        let was_kept = kept.is_some();
+        let kept_bytes = kept.as_ref().map_or(0, |kept| kept.file_bytes);
+        self.open_bytes -= kept_bytes;
         let opened = names_or_nothing(|| {
             let mut opened = kept.or_else(|| OpenModule::open(module))?;
             opened.name(sites, detail, &|_| {});
             Some(opened)
         });
         let is_read = opened.is_some();
-        let room = MOST_OPEN_BYTES.saturating_sub(self.open_bytes);
-        if let Some(opened) = opened.filter(|opened| was_kept || opened.file_bytes <= room) {
-            self.open_bytes += if was_kept { 0 } else { opened.file_bytes };
+        let room = MOST_OPEN_BYTES - self.open_bytes;
+        if let Some(opened) = opened.filter(|opened| opened.file_bytes <= room) {
+            self.open_bytes += opened.file_bytes;
             self.open.insert(module.clone(), opened);
         }
         is_read
