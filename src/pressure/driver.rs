@@ -75,10 +75,14 @@ impl Driver {
         }
     }
 
-    /// Drives clean-ups until it is told to stop.
-    pub(super) fn run(mut self) {
+    /// Drives clean-ups until it is told to stop. `live_bytes` is from when it was asked for.
+    pub(super) fn run(mut self, live_bytes: u64) {
         let growth_ratio = IN_FORCE.growth_ratio();
-        let mut policy = Policy::new(growth_ratio, &self.read());
+        let begin = Readings {
+            live_bytes,
+            ..self.read()
+        };
+        let mut policy = Policy::new(growth_ratio, &begin);
         drive(&mut self, &mut policy);
         core::arm(i64::MAX);
         core::set_level(0);
@@ -88,10 +92,9 @@ impl Driver {
     }
 
     fn read(&self) -> Readings {
-        let live = ledger().live();
         Readings {
             now: self.start.elapsed(),
-            live_bytes: u64::try_from(live.c_live_bytes + live.rust_live_bytes).unwrap_or(0),
+            live_bytes: live_bytes(),
             limits: Limits {
                 soft_bytes: IN_FORCE.soft_limit(),
                 hard_bytes: IN_FORCE.hard_limit(),
@@ -287,6 +290,12 @@ impl Drives for Driver {
             Event::Look
         }
     }
+}
+
+/// Gives what both sides of this process hold.
+pub(super) fn live_bytes() -> u64 {
+    let live = ledger().live();
+    u64::try_from(live.c_live_bytes + live.rust_live_bytes).unwrap_or(0)
 }
 
 #[cfg(test)]

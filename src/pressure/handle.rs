@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::caller::IN_CALL;
 use super::cycle::CycleRecord;
-use super::driver::Driver;
+use super::driver::{Driver, live_bytes};
 use super::limits::Level;
 use super::operator::Operator;
 use super::settings::Settings;
@@ -182,8 +182,10 @@ impl Shared {
         // Before the program goes on: a recorder that saw it grow first would ask for a clean-up, too.
         core::drive(true);
         let of_thread = Arc::clone(shared);
+        // Before the program goes on as well: what it allocates until the thread has its first turn is growth.
+        let live_bytes = live_bytes();
         let builder = thread::Builder::new().name("heapledger".into());
-        match builder.spawn(move || Driver::new(of_thread).run()) {
+        match builder.spawn(move || Driver::new(of_thread).run(live_bytes)) {
             Ok(thread) => {
                 *shared.thread() = Some(thread);
                 Ok(())

@@ -92,10 +92,13 @@ impl Spotter {
         self.shared.look();
     }
 
-    /// Takes what was found.
-    pub(super) fn take(&self) -> impl Iterator<Item = Arrival> {
+    /// Takes what was found, of whole looks: what a process became never comes before
+    /// what it was.
+    pub(super) fn take(&self) -> Vec<Arrival> {
+        let known = &self.shared.known;
+        let _whole = known.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
-        self.found.try_iter()
+        self.found.try_iter().collect()
     }
 }
 
@@ -190,7 +193,7 @@ mod tests {
         fs::write(directory.path().join("other"), "").unwrap();
         spotter.look();
         spotter.look();
-        let found: Vec<Arrival> = spotter.take().collect();
+        let found = spotter.take();
         assert_eq!(found.len(), 1);
         assert!(found[0].pid == pid && found[0].pidfd.is_some());
     }
