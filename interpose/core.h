@@ -51,10 +51,10 @@ typedef struct hl_next {
     void *(*malloc)(size_t);
     void *(*calloc)(size_t, size_t);
     void *(*realloc)(void *, size_t);
-    void (*free)(void *);
     int (*posix_memalign)(void **, size_t, size_t);
     void *(*aligned_alloc)(size_t, size_t);
     void *(*memalign)(size_t, size_t);
+    void (*free)(void *);
     void *(*valloc)(size_t);
     void *(*pvalloc)(size_t);
     size_t (*malloc_usable_size)(void *);
@@ -109,15 +109,25 @@ void hl_scope_set(hl_private *own, uint32_t scope);
 
 /* Written by its own thread only. */
 typedef struct hl_self {
+    hl_private *own;     /* NULL: none yet */
+    void *noted;         /* fork.c's, while this thread forks */
+    uint32_t inside;     /* depth of calls into an allocator whose blocks are booked elsewhere */
+    bool no_slot;        /* found no slot: books to the shared one */
+    bool strip_changes;  /* `strip` is being written */
+    hl_slot *slot;       /* own->slot */
     const hl_private *fast; /* what the fast paths look into: `own`, or hl_nobody to go the slow way */
-    hl_slot *slot;          /* own->slot */
-    hl_private *own;        /* NULL: none yet */
-    uint32_t inside;  /* depth of calls into an allocator whose blocks are booked elsewhere */
-    uint32_t no_slot; /* found no slot: books to the shared one */
-    void *noted;      /* fork.c's, while this thread forks */
+    hl_strip strip;      /* where it allocates */
 } hl_self;
+/* Where a record has what bookings do not write: see hl_hot. */
+_Static_assert(offsetof(hl_self, strip) == offsetof(hl_record, reallocs), "loads of the strip wait for no store");
+/*
+ * A resolver may free before the loader has relocated us, and our offset from the
+ * thread's register is 0 then. What glibc has there on x86_64 is never used, and 0
+ * (tcbhead_t, unused_vgetcpu_cache, sysdeps/x86_64/nptl/tls.h): no strip.
+ */
+_Static_assert(offsetof(hl_self, strip.span) == 56, "no strip before relocation");
 
-extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec")));
+extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"), aligned(64)));
 
 /* Has no record of anything, so that a thread without a slot needs no test. Never written. */
 extern hl_private hl_nobody;
@@ -189,12 +199,27 @@ typedef struct hl_process {
     char directory[256]; /* "" = keep the ledger in anonymous memory */
 } hl_process;
 extern hl_process hl;
+_Static_assert(offsetof(hl_process, next.free) == offsetof(hl_record, key), "see hl_hot");
 
 /* Sends this thread the fast way, unless there is a reason for the slow one. */
 HL_INLINE void hl_fast_again(void)
 {
     if (hl_me.own && !hl_me.inside && HL_LIKELY(!hl_me.own->watch.on) && !hl.full)
         hl_me.fast = hl_me.own;
+}
+
+/* This thread allocates, or frees, around there. */
+HL_COLD void hl_strip_follow(const void *block);
+
+/* False where the leaf is not near. */
+HL_INLINE bool hl_near_place(const void *block, hl_place *place)
+{
+    uintptr_t near;
+#if !defined(HL_X86_64)
+    if (HL_UNLIKELY(live_now() == HL_LIVE_NOT)) /* perhaps not relocated: see hl_self */
+        return hl_near_place_at(block, place, &near);
+#endif
+    return hl_strip_place(&hl_me.strip, block, place) || hl_near_place_at(block, place, &near);
 }
 
 /* The map that the next allocator's blocks are in. */
@@ -416,7 +441,7 @@ HL_INLINE int hl_book_by(const hl_private *own, hl_place place, unsigned shift, 
                          uint64_t call_site, uint32_t side)
 {
     uint64_t key = own->key_bits[side] ^ call_site;
-    hl_record *record = own->cache[hl_cache_first(key)]; /* scope and side are in other bits */
+    hl_record *record = own->cache[hl_cache_first(call_site)]; /* not by the key: it is there later */
     if (HL_UNLIKELY(!record) || HL_UNLIKELY(record->key != key))
         return HL_SLOW;
     hl_slot *slot = hl_me.slot;

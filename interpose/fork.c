@@ -269,7 +269,7 @@ bool hl_fork_child(void)
     hl_me.fast = &hl_nobody;
     hl_me.slot = NULL;
     hl_me.own = NULL;
-    hl_me.no_slot = 0;
+    hl_me.no_slot = false;
     atomic_store_explicit(&hl.slots, NULL, memory_order_relaxed);
     bool kept = !hl.children_off && hl_ledger_create(hl.directory);
     if (kept) {

@@ -29,6 +29,7 @@ static HL_COLD void *book_slow(void *block, size_t requested, uint64_t site)
 
 static HL_COLD void *quantum_after(void *block)
 {
+    hl_strip_follow(block);
     if (HL_UNLIKELY(hl_quantum_here() & 1u << HL_SIDE_C))
         hl_sample(hl_next_map(), block, usable(live_now(), block), HL_SITE_OF_OWNER, HL_SIDE_C);
     return block;
@@ -148,6 +149,7 @@ static HL_COLD void release_fully(void *block, uint64_t site)
 static HL_COLD void release_after_quantum(void *block)
 {
     hl_quantum_here();
+    hl_strip_follow(block);
     hl.next.free(block);
 }
 

@@ -33,7 +33,7 @@ __asm__(".symver dlerror, dlerror@GLIBC_2.17");
 #define DEFAULT_MAX_SLOTS 8192u
 
 _Alignas(HL_PAGE_BYTES) hl_wiped hl_wipe;
-hl_process hl;
+_Alignas(64) hl_process hl;
 
 /* NULL until the loader has relocated us: IFUNC resolvers may call in before. */
 #ifndef HL_STATIC

@@ -241,6 +241,7 @@ void hl_layout_probe(void)
     FIELD(hl_slot, sizes);
     FIELD(hl_slot, reserved2);
     FIELD(hl_slot, hot);
+    FIELD(hl_slot, reserved3);
 
     BYTES(hl_pressure);
     FIELD(hl_pressure, armed_bytes);

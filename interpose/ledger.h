@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 6u
+#define HL_LAYOUT 7u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -93,7 +93,12 @@ enum {
 #define HL_MODULE_PAGES 64u
 #define HL_SCOPES_PER_PAGE 512u
 #define HL_SCOPE_PAGES 16u
-#define HL_RECORDS_PER_PAGE 64u /* the last one unused, but in the shared slot: see hl_hot */
+#define HL_RECORDS_PER_PAGE 64u
+/* Unused, but in the shared slot: see hl_hot. */
+#define HL_RECORD_UNUSED(index)                                            \
+    ((index) % HL_RECORDS_PER_PAGE == HL_RECORDS_PER_PAGE - 1 ||           \
+     (index) % HL_RECORDS_PER_PAGE == HL_HOT_OFFSET / sizeof(hl_record))
+
 #define HL_RECORD_PAGES (HL_MAX_OWNERS / HL_RECORDS_PER_PAGE)
 #define HL_STACKS_PER_PAGE 32u
 #define HL_STACK_PAGES 8192u
@@ -343,12 +348,16 @@ typedef struct hl_totals {
 } hl_totals;
 
 /*
- * What a slot's thread touches at every booking: one cache line, the last of
- * the slot's pages. The last record of a page of records is left unused, so
- * that no record shares the low 12 bits of its address with this line: the
- * processor holds a load back behind an earlier store 4 KiB apart, which more
- * than doubles the cost of a booking.
+ * What a slot's thread touches at every booking: one cache line. The processor holds
+ * a load back behind an earlier store 4 KiB apart, which costs a pair of bookings a
+ * twentieth to more than double. So where in its page each of them lies is chosen:
+ * this line, which is written, where no record is; the end of a page, where linkers
+ * put the tables that programs load from (.got) and where hl_wipe and a thread's
+ * private part have theirs, is for what is loaded, and no record lies there either.
+ * A further word that every booking loads lies, in its line, where records have what
+ * bookings do not write, from hl_record.reallocs on.
  */
+#define HL_HOT_OFFSET 0xe00u
 typedef struct hl_hot {
     /*
      * Bytes of this quantum, counted up from -HL_QUANTUM, or from where the next
@@ -358,7 +367,7 @@ typedef struct hl_hot {
     int64_t allocated[HL_SIDES];
     int64_t freed[HL_SIDES];
     uint64_t longest[HL_SIDES]; /* largest request */
-    uint64_t unused[2];         /* hl_wipe's words lie at these address bits */
+    uint64_t unused[2];
 } hl_hot;
 
 /* Three pages. All fields are written by the slot's thread; `shared` slots by atomic adds. */
@@ -376,8 +385,9 @@ typedef struct hl_slot {
     hl_totals ended[HL_SIDES]; /* what threads that had this slot before booked in it */
     uint32_t record_pages[HL_RECORD_PAGES]; /* release */
     uint64_t sizes[HL_SIDES][HL_SIZE_BUCKETS]; /* requests by size */
-    uint64_t reserved2[161];
+    uint64_t reserved2[105];
     hl_hot hot;
+    uint64_t reserved3[56];
 } hl_slot;
 
 #define HL_SLOT_PAGES 3u
@@ -578,7 +588,8 @@ _Static_assert(sizeof(hl_samples) == HL_SAMPLES_PAGES * HL_PAGE_BYTES, "samples 
 _Static_assert(sizeof(hl_lifetimes) == HL_LIFETIMES_PAGES * HL_PAGE_BYTES, "lifetimes fill their pages");
 _Static_assert(sizeof(hl_text) == HL_PAGE_BYTES / HL_SCOPES_PER_PAGE, "scope names fill a page");
 _Static_assert(sizeof(hl_hot) == 64, "what is hot is one cache line");
-_Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages, its hot line last");
+_Static_assert(sizeof(hl_slot) == HL_SLOT_PAGES * HL_PAGE_BYTES, "a slot fills its pages");
+_Static_assert(offsetof(hl_slot, hot) % HL_PAGE_BYTES == HL_HOT_OFFSET, "no record lies where the hot line does");
 _Static_assert(offsetof(hl_header, pressure) % 64 == 0 && sizeof(hl_pressure) == 128, "pressure has its own two lines");
 _Static_assert(sizeof(hl_answers) == HL_PAGE_BYTES, "answers fill a page");
 _Static_assert(sizeof(hl_cleanup) * HL_CLEANUPS == HL_PAGE_BYTES, "clean-ups fill a page");

@@ -47,6 +47,55 @@ static void make_words(const hl_map *map, const void *block)
     }
 }
 
+/* ---- the strip of the program's first heap ---- */
+
+/* Written once, `map` before `first`, with which its release pairs. */
+static _Atomic uintptr_t strip_first; /* number of its first leaf; 0: there is none */
+static _Atomic uintptr_t strip_map, strip_leaves;
+#define STRIP_PIECE HL_LEAF_BYTES(HL_GLIBC_SHIFT)
+
+static uint64_t limit_of(long resource)
+{
+    uint64_t limit[2];
+    return HL_SYS4(SYS_prlimit64, 0, resource, NULL, limit) == 0 ? limit[0] : ~0ull;
+}
+
+/*
+ * Address space is taken for all of it at once, and opened leaf by leaf: none where it
+ * is scarce, and little where mlockall would count it.
+ */
+static void begin_strip(uintptr_t number)
+{
+    static _Atomic bool begun;
+    if (!number || atomic_exchange_explicit(&begun, true, memory_order_relaxed) ||
+        limit_of(9 /* RLIMIT_AS */) != ~0ull)
+        return;
+    uintptr_t leaves = limit_of(8 /* RLIMIT_MEMLOCK */) == ~0ull ? HL_STRIP_LEAVES : HL_STRIP_LEAVES / 4;
+    char *map = hl_reserve_closed(leaves * STRIP_PIECE);
+    if (!map)
+        return;
+    atomic_store_explicit(&strip_leaves, leaves, memory_order_relaxed);
+    atomic_store_explicit(&strip_map, (uintptr_t)map, memory_order_relaxed);
+    atomic_store_explicit(&strip_first, number, memory_order_release); /* pairs with grow_in_strip */
+}
+
+/* As grow, for a leaf of the first heap. */
+static bool grow_in_strip(const hl_map *map, _Atomic uintptr_t *place, uintptr_t number)
+{
+    if (map != &hl.glibc_blocks || map->has_words)
+        return false;
+    begin_strip(number);
+    uintptr_t first = atomic_load_explicit(&strip_first, memory_order_acquire), nth = number - first;
+    if (!first || nth >= atomic_load_explicit(&strip_leaves, memory_order_relaxed))
+        return false;
+    uintptr_t table = atomic_load_explicit(&strip_map, memory_order_relaxed), none = 0;
+    return hl_reserve_open((void *)(table + nth * STRIP_PIECE), STRIP_PIECE) &&
+           atomic_compare_exchange_strong_explicit(place, &none, table - first * STRIP_PIECE, memory_order_acq_rel,
+                                                   memory_order_acquire);
+}
+
+/* ---- growth ---- */
+
 /* The leaf that a block lies in; false where there is none. `made` tells that it is new. */
 static bool grow_leaf(hl_map *map, const void *block, bool *made)
 {
@@ -59,7 +108,10 @@ static bool grow_leaf(hl_map *map, const void *block, bool *made)
         return false;
     *made = false;
     size_t bytes = HL_LEAF_BYTES(map->shift) + (map->has_words ? HL_PIECES_BYTES : 0);
-    if (!grow((_Atomic uintptr_t *)node + number, bytes, number * HL_LEAF_BYTES(map->shift), made))
+    _Atomic uintptr_t *place = (_Atomic uintptr_t *)node + number;
+    if (!atomic_load_explicit(place, memory_order_acquire) && grow_in_strip(map, place, number))
+        *made = true;
+    else if (!grow(place, bytes, number * HL_LEAF_BYTES(map->shift), made))
         return false;
     if (*made && map->has_words)
         make_words(map, block);
@@ -129,6 +181,26 @@ void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)
             return (uintptr_t)address - (uintptr_t)block < bytes_of(map, block) ? block : NULL;
     }
     return NULL;
+}
+
+/* Entries lie side by side where the leaves' words agree: see hl_map. */
+static bool has_leaf(const hl_map *map, uintptr_t number, uintptr_t leaf)
+{
+    return number && hl_map_leaf(map, (const void *)(number << HL_LEAF_SHIFT)) == leaf;
+}
+
+hl_strip hl_strip_around(const hl_map *map, const void *block)
+{
+    uintptr_t leaf = hl_map_leaf(map, block), first = (uintptr_t)block >> HL_LEAF_SHIFT, end = first;
+    if (!leaf)
+        return (hl_strip){0, 0, 0};
+    while (end - first < HL_STRIP_LEAVES && has_leaf(map, end, leaf))
+        end++;
+    while (end - first < HL_STRIP_LEAVES && has_leaf(map, first - 1, leaf))
+        first--;
+    return (hl_strip){.base = first << HL_LEAF_SHIFT,
+                      .map = leaf + first * HL_LEAF_BYTES(map->shift),
+                      .span = (end - first) << HL_LEAF_SHIFT};
 }
 
 hl_near_leaves hl_near;

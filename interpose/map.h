@@ -107,7 +107,19 @@ HL_INLINE uint64_t *hl_map_word(const hl_map *map, const void *block)
 void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)(const hl_map *, const void *));
 
 /*
- * The way to the glibc map's leaves that the fast paths take: one comparison
+ * Leaves of the glibc map that lie side by side, as those of a heap do: a block there
+ * finds its entry by its distance alone. Each thread has the strip that it was last
+ * seen to allocate in; only that thread writes it.
+ */
+typedef struct hl_strip {
+    uintptr_t base; /* first address; never NULL's leaf */
+    uintptr_t map;  /* the first entry */
+    uintptr_t span; /* bytes from there on; 0: none yet */
+} hl_strip;
+#define HL_STRIP_LEAVES 16u
+
+/*
+ * The way to the glibc map's other leaves that the fast paths take: one comparison
  * instead of three levels. By the low bits of a leaf's number, the first leaf
  * that was looked for there; others keep to the long way. Addresses are raised
  * by one leaf first: then no address that an allocator gives matches a place
@@ -127,6 +139,14 @@ typedef struct hl_place {
     uintptr_t leaf; /* 0: unknown */
     uintptr_t at;
 } hl_place;
+
+/* False where the block is not in the strip. */
+HL_INLINE bool hl_strip_place(const hl_strip *strip, const void *block, hl_place *place)
+{
+    place->at = (uintptr_t)block - strip->base;
+    place->leaf = strip->map;
+    return HL_LIKELY(place->at < strip->span);
+}
 
 /* False where the leaf is not near. `near` is its index among those that are. */
 HL_INLINE bool hl_near_place_at(const void *block, hl_place *place, uintptr_t *near)
@@ -158,12 +178,6 @@ HL_INLINE bool hl_near_place_at(const void *block, hl_place *place, uintptr_t *n
 #endif
 }
 
-HL_INLINE bool hl_near_place(const void *block, hl_place *place)
-{
-    uintptr_t near;
-    return hl_near_place_at(block, place, &near);
-}
-
 /* The word of a block whose leaf is near; false: there is none. */
 HL_INLINE bool hl_near_word(uintptr_t near, hl_place place, uint64_t **word)
 {
@@ -173,6 +187,9 @@ HL_INLINE bool hl_near_word(uintptr_t near, hl_place place, uint64_t **word)
     *word = (uint64_t *)piece + (place.at >> HL_GLIBC_SHIFT) - (HL_NEAR_RAISE >> HL_GLIBC_SHIFT);
     return HL_LIKELY(piece);
 }
+
+/* The strip around a block that has an entry; of no span where there is none. */
+HL_COLD hl_strip hl_strip_around(const hl_map *map, const void *block);
 
 /* The same the long way; next time it is near, if there is room. */
 hl_place hl_far_place(const hl_map *map, const void *block);

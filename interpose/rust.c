@@ -76,6 +76,7 @@ static HL_COLD void *book_slow(void *block, size_t bytes, uint64_t site)
 
 static HL_COLD void *quantum_after(void *block, size_t bytes)
 {
+    hl_strip_follow(block);
     if (HL_UNLIKELY(hl_quantum_here() & 1u << HL_SIDE_RUST))
         hl_sample(hl_next_map(), block, bytes, HL_SITE_OF_OWNER, HL_SIDE_RUST);
     return block;
@@ -193,6 +194,7 @@ static HL_COLD void release_slow(void *block, size_t bytes)
 static HL_COLD void release_after_quantum(void *block)
 {
     hl_quantum_here();
+    hl_strip_follow(block);
     hl.next.free(block);
 }
 

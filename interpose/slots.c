@@ -11,7 +11,7 @@
 #define PROBES 8 /* threads whose end is asked after before a new slot is made */
 
 hl_private hl_nobody;
-_Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"))) = {.fast = &hl_nobody};
+_Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"), aligned(64))) = {.fast = &hl_nobody};
 
 void hl_slot_begin(hl_slot *slot, uint32_t kind)
 {
@@ -176,7 +176,7 @@ hl_private *hl_thread(void)
     if (hl_me.own) /* a signal handler that allocated was faster: leave ours to the next thread */
         return hl_me.own;
     if (!own) {
-        hl_me.no_slot = 1;
+        hl_me.no_slot = true;
         __atomic_fetch_add(&hl.header->slots_overflowed, 1, __ATOMIC_RELAXED);
         return NULL;
     }
@@ -184,6 +184,25 @@ hl_private *hl_thread(void)
     hl_me.slot = own->slot;
     hl_fast_again();
     return own;
+}
+
+void hl_strip_follow(const void *block)
+{
+    hl_self *me = &hl_me;
+    if (!hl.proven_glibc || me->strip_changes || (uintptr_t)block - me->strip.base < me->strip.span)
+        return;
+    /* A signal handler that comes in between and allocates finds no strip, and changes none. */
+    me->strip_changes = true;
+    atomic_signal_fence(memory_order_seq_cst);
+    me->strip.span = 0;
+    atomic_signal_fence(memory_order_seq_cst);
+    hl_strip strip = hl_strip_around(&hl.glibc_blocks, block);
+    me->strip.base = strip.base;
+    me->strip.map = strip.map;
+    atomic_signal_fence(memory_order_seq_cst);
+    me->strip.span = strip.span;
+    atomic_signal_fence(memory_order_seq_cst);
+    me->strip_changes = false;
 }
 
 void hl_scope_set(hl_private *own, uint32_t scope)
@@ -203,7 +222,7 @@ static hl_record *new_record(hl_private *own, uint32_t owner, const hl_owner *ro
         return NULL;
     do /* atomic, since a signal handler may want a record meanwhile */
         index = __atomic_fetch_add(&slot->record_count, 1, __ATOMIC_RELAXED);
-    while (index % HL_RECORDS_PER_PAGE == HL_RECORDS_PER_PAGE - 1);
+    while (HL_RECORD_UNUSED(index));
     if (index >= HL_MAX_OWNERS)
         return NULL;
     uint32_t in = index / HL_RECORDS_PER_PAGE;

@@ -218,6 +218,11 @@ fn five_thousand_sites_are_told_apart() {
 }
 
 #[test]
+fn blocks_of_two_long_heaps_have_their_stacks() {
+    check("strips.c", Case::of("strips.c"));
+}
+
+#[test]
 fn blocks_far_apart_have_their_stacks() {
     check("far_blocks.c", Case::of("far_blocks.c"));
 }

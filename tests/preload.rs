@@ -363,6 +363,11 @@ fn a_heap_next_to_address_zero_leaves_null_nobody_s() {
 }
 
 #[test]
+fn heaps_longer_than_a_strip_of_the_map_are_told_apart() {
+    Case::of("strips.c").check();
+}
+
+#[test]
 fn blocks_four_gibibytes_apart_are_told_apart() {
     Case::of("far_blocks.c").check();
 }

@@ -20,7 +20,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 6;
+    LAYOUT: u32 = 7;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -237,8 +237,8 @@ mirror! {
     Slot = hl_slot {
         tid: u32, kind: u32, next: u32, generation: u32, flow: [Flow; 2], published: [i64; 2], foreign_frees: u64,
         crossed_frees: u64, record_count: u32, reserved: u32, ended: [Totals; 2],
-        record_pages: [u32; RECORD_PAGES], sizes: [[u64; SIZE_BUCKETS]; 2], reserved2: [u64; 161],
-        hot: Hot,
+        record_pages: [u32; RECORD_PAGES], sizes: [[u64; SIZE_BUCKETS]; 2], reserved2: [u64; 105],
+        hot: Hot, reserved3: [u64; 56],
     }
 }
 
