@@ -113,21 +113,25 @@ typedef struct hl_self {
     void *noted;         /* fork.c's, while this thread forks */
     uint32_t inside;     /* depth of calls into an allocator whose blocks are booked elsewhere */
     bool no_slot;        /* found no slot: books to the shared one */
-    bool strip_changes;  /* `strip` is being written */
     hl_slot *slot;       /* own->slot */
     const hl_private *fast; /* what the fast paths look into: `own`, or hl_nobody to go the slow way */
     hl_strip strip;      /* where it allocates */
 } hl_self;
+#if defined(__x86_64__)
+#define HL_SELF_ALIGNED __attribute__((aligned(64)))
+#else
+#define HL_SELF_ALIGNED /* a library with more than the loader's own alignment cannot be opened late (glibc, dl_tls_static_align) */
+#endif
 /* Where a record has what bookings do not write: see hl_hot. */
 _Static_assert(offsetof(hl_self, strip) == offsetof(hl_record, reallocs), "loads of the strip wait for no store");
 /*
  * A resolver may free before the loader has relocated us, and our offset from the
- * thread's register is 0 then. What glibc has there on x86_64 is never used, and 0
- * (tcbhead_t, unused_vgetcpu_cache, sysdeps/x86_64/nptl/tls.h): no strip.
+ * thread's register is 0 then. What glibc has there on x86_64 is never anything but 0
+ * (tcbhead_t, vgetcpu_cache, sysdeps/x86_64/nptl/tls.h): no strip.
  */
 _Static_assert(offsetof(hl_self, strip.span) == 56, "no strip before relocation");
 
-extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"), aligned(64)));
+extern _Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"))) HL_SELF_ALIGNED;
 
 /* Has no record of anything, so that a thread without a slot needs no test. Never written. */
 extern hl_private hl_nobody;
@@ -207,9 +211,6 @@ HL_INLINE void hl_fast_again(void)
     if (hl_me.own && !hl_me.inside && HL_LIKELY(!hl_me.own->watch.on) && !hl.full)
         hl_me.fast = hl_me.own;
 }
-
-/* This thread allocates, or frees, around there. */
-HL_COLD void hl_strip_follow(const void *block);
 
 /* False where the leaf is not near. */
 HL_INLINE bool hl_near_place(const void *block, hl_place *place)

@@ -29,7 +29,8 @@ static HL_COLD void *book_slow(void *block, size_t requested, uint64_t site)
 
 static HL_COLD void *quantum_after(void *block)
 {
-    hl_strip_follow(block);
+    if (hl.proven_glibc && (uintptr_t)block - hl_me.strip.base >= hl_me.strip.span)
+        hl_strip_follow(&hl_me.strip, &hl.glibc_blocks, block);
     if (HL_UNLIKELY(hl_quantum_here() & 1u << HL_SIDE_C))
         hl_sample(hl_next_map(), block, usable(live_now(), block), HL_SITE_OF_OWNER, HL_SIDE_C);
     return block;
@@ -149,7 +150,6 @@ static HL_COLD void release_fully(void *block, uint64_t site)
 static HL_COLD void release_after_quantum(void *block)
 {
     hl_quantum_here();
-    hl_strip_follow(block);
     hl.next.free(block);
 }
 

@@ -8,12 +8,12 @@
  * What lies before it, were it part of one for all address space, is taken off
  * its address.
  */
-static uintptr_t grow(_Atomic uintptr_t *place, size_t bytes, uintptr_t bias, bool *made)
+static uintptr_t grow(_Atomic uintptr_t *place, size_t bytes, uintptr_t bias, uintptr_t wished, bool *made)
 {
     uintptr_t there = atomic_load_explicit(place, memory_order_acquire);
     if (there)
         return there;
-    char *table = hl_reserve(bytes);
+    char *table = hl_reserve_at(wished, bytes);
     if (!table)
         return 0;
     uintptr_t mine = (uintptr_t)table - bias;
@@ -47,51 +47,29 @@ static void make_words(const hl_map *map, const void *block)
     }
 }
 
-/* ---- the strip of the program's first heap ---- */
+/* ---- where leaves lie ---- */
 
-/* Written once, `map` before `first`, with which its release pairs. */
-static _Atomic uintptr_t strip_first; /* number of its first leaf; 0: there is none */
-static _Atomic uintptr_t strip_map, strip_leaves;
-#define STRIP_PIECE HL_LEAF_BYTES(HL_GLIBC_SHIFT)
-
-static uint64_t limit_of(long resource)
-{
-    uint64_t limit[2];
-    return HL_SYS4(SYS_prlimit64, 0, resource, NULL, limit) == 0 ? limit[0] : ~0ull;
-}
+/* From where the kernel maps things, far enough down that programs do not fill what lies between. */
+#define FAR ((uintptr_t)64 << 30)
 
 /*
- * Address space is taken for all of it at once, and opened leaf by leaf: none where it
- * is scarce, and little where mlockall would count it.
+ * Where the table of a leaf is asked for, so that leaves of a heap lie side by side:
+ * next to that of the leaf beside it, or, of a heap that is new, where there is room
+ * for more behind it. It is a wish: the kernel may map it elsewhere. 0: none.
  */
-static void begin_strip(uintptr_t number)
+static uintptr_t wish(const hl_map *map, uintptr_t number)
 {
-    static _Atomic bool begun;
-    if (!number || atomic_exchange_explicit(&begun, true, memory_order_relaxed) ||
-        limit_of(9 /* RLIMIT_AS */) != ~0ull)
-        return;
-    uintptr_t leaves = limit_of(8 /* RLIMIT_MEMLOCK */) == ~0ull ? HL_STRIP_LEAVES : HL_STRIP_LEAVES / 4;
-    char *map = hl_reserve_closed(leaves * STRIP_PIECE);
-    if (!map)
-        return;
-    atomic_store_explicit(&strip_leaves, leaves, memory_order_relaxed);
-    atomic_store_explicit(&strip_map, (uintptr_t)map, memory_order_relaxed);
-    atomic_store_explicit(&strip_first, number, memory_order_release); /* pairs with grow_in_strip */
-}
-
-/* As grow, for a leaf of the first heap. */
-static bool grow_in_strip(const hl_map *map, _Atomic uintptr_t *place, uintptr_t number)
-{
-    if (map != &hl.glibc_blocks || map->has_words)
-        return false;
-    begin_strip(number);
-    uintptr_t first = atomic_load_explicit(&strip_first, memory_order_acquire), nth = number - first;
-    if (!first || nth >= atomic_load_explicit(&strip_leaves, memory_order_relaxed))
-        return false;
-    uintptr_t table = atomic_load_explicit(&strip_map, memory_order_relaxed), none = 0;
-    return hl_reserve_open((void *)(table + nth * STRIP_PIECE), STRIP_PIECE) &&
-           atomic_compare_exchange_strong_explicit(place, &none, table - first * STRIP_PIECE, memory_order_acq_rel,
-                                                   memory_order_acquire);
+    static _Atomic uintptr_t heaps;
+    uintptr_t bytes = HL_LEAF_BYTES(map->shift), from = (uintptr_t)hl.header;
+    if (map != &hl.glibc_blocks || map->has_words || from < 2 * FAR)
+        return 0;
+    uintptr_t beside = number ? hl_map_leaf(map, (const void *)((number - 1) << HL_LEAF_SHIFT)) : 0;
+    if (!beside)
+        beside = hl_map_leaf(map, (const void *)((number + 1) << HL_LEAF_SHIFT));
+    if (beside)
+        return beside + number * bytes;
+    uintptr_t down = FAR + atomic_fetch_add_explicit(&heaps, 1, memory_order_relaxed) % 1024 * HL_STRIP_LEAVES * bytes;
+    return (from - down) & ~(bytes - 1);
 }
 
 /* ---- growth ---- */
@@ -103,15 +81,14 @@ static bool grow_leaf(hl_map *map, const void *block, bool *made)
     if (number >> (HL_NODE_BITS + HL_ROOT_BITS))
         return false;
     uintptr_t top = number >> HL_NODE_BITS;
-    uintptr_t node = grow(&map->root[top], HL_NODE_BYTES, top * HL_NODE_BYTES, made);
+    uintptr_t node = grow(&map->root[top], HL_NODE_BYTES, top * HL_NODE_BYTES, 0, made);
     if (!node)
         return false;
     *made = false;
     size_t bytes = HL_LEAF_BYTES(map->shift) + (map->has_words ? HL_PIECES_BYTES : 0);
     _Atomic uintptr_t *place = (_Atomic uintptr_t *)node + number;
-    if (!atomic_load_explicit(place, memory_order_acquire) && grow_in_strip(map, place, number))
-        *made = true;
-    else if (!grow(place, bytes, number * HL_LEAF_BYTES(map->shift), made))
+    uintptr_t wished = atomic_load_explicit(place, memory_order_relaxed) ? 0 : wish(map, number);
+    if (!grow(place, bytes, number * HL_LEAF_BYTES(map->shift), wished, made))
         return false;
     if (*made && map->has_words)
         make_words(map, block);
@@ -144,7 +121,7 @@ uint64_t *hl_map_grow_word(hl_map *map, const void *block)
         return word;
     uintptr_t number = (uintptr_t)block >> HL_PIECE_SHIFT;
     bool made = false;
-    grow(pieces_of(map, block) + number, HL_PIECE_BYTES(map->shift), number * HL_PIECE_BYTES(map->shift), &made);
+    grow(pieces_of(map, block) + number, HL_PIECE_BYTES(map->shift), number * HL_PIECE_BYTES(map->shift), 0, &made);
     return hl_map_word(map, block);
 }
 
@@ -189,18 +166,27 @@ static bool has_leaf(const hl_map *map, uintptr_t number, uintptr_t leaf)
     return number && hl_map_leaf(map, (const void *)(number << HL_LEAF_SHIFT)) == leaf;
 }
 
-hl_strip hl_strip_around(const hl_map *map, const void *block)
+static uintptr_t first_of_strip(const hl_map *map, const void *block)
 {
-    uintptr_t leaf = hl_map_leaf(map, block), first = (uintptr_t)block >> HL_LEAF_SHIFT, end = first;
-    if (!leaf)
-        return (hl_strip){0, 0, 0};
+    uintptr_t leaf = hl_map_leaf(map, block), first = (uintptr_t)block >> HL_LEAF_SHIFT, least = first;
+    while (leaf && first - least < HL_STRIP_LEAVES / 2 && has_leaf(map, least - 1, leaf))
+        least--;
+    return leaf ? least << HL_LEAF_SHIFT : 0;
+}
+
+void hl_strip_follow(hl_strip *strip, const hl_map *map, const void *block)
+{
+    uintptr_t none = 0, base = first_of_strip(map, block);
+    if (!__atomic_compare_exchange_n(&strip->base, &none, base, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        base = none;
+    uintptr_t first = base >> HL_LEAF_SHIFT, leaf = hl_map_leaf(map, (const void *)base), end = first;
+    if ((uintptr_t)block - base >= (uintptr_t)HL_STRIP_LEAVES << HL_LEAF_SHIFT || !leaf)
+        return;
     while (end - first < HL_STRIP_LEAVES && has_leaf(map, end, leaf))
         end++;
-    while (end - first < HL_STRIP_LEAVES && has_leaf(map, first - 1, leaf))
-        first--;
-    return (hl_strip){.base = first << HL_LEAF_SHIFT,
-                      .map = leaf + first * HL_LEAF_BYTES(map->shift),
-                      .span = (end - first) << HL_LEAF_SHIFT};
+    strip->map = leaf + first * HL_LEAF_BYTES(map->shift);
+    atomic_signal_fence(memory_order_seq_cst); /* pairs with hl_strip_place, which a handler may have interrupted */
+    strip->span = (end - first) << HL_LEAF_SHIFT;
 }
 
 hl_near_leaves hl_near;

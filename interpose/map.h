@@ -108,15 +108,16 @@ void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)
 
 /*
  * Leaves of the glibc map that lie side by side, as those of a heap do: a block there
- * finds its entry by its distance alone. Each thread has the strip that it was last
- * seen to allocate in; only that thread writes it.
+ * finds its entry by its distance alone. Each thread has the strip that it was first
+ * seen to allocate in. Only that thread writes it, and whoever interrupts it there may
+ * do so as well: `base` is written once, `map` follows from it, and `span` grows.
  */
 typedef struct hl_strip {
-    uintptr_t base; /* first address; never NULL's leaf */
+    uintptr_t base; /* first address, never NULL's leaf; 0: none yet */
     uintptr_t map;  /* the first entry */
-    uintptr_t span; /* bytes from there on; 0: none yet */
+    uintptr_t span; /* bytes from there on; not 0 before the others are there */
 } hl_strip;
-#define HL_STRIP_LEAVES 16u
+#define HL_STRIP_LEAVES 64u
 
 /*
  * The way to the glibc map's other leaves that the fast paths take: one comparison
@@ -143,9 +144,11 @@ typedef struct hl_place {
 /* False where the block is not in the strip. */
 HL_INLINE bool hl_strip_place(const hl_strip *strip, const void *block, hl_place *place)
 {
+    uintptr_t span = strip->span;
+    atomic_signal_fence(memory_order_seq_cst); /* a handler may write the strip in between: where there is a span, there is the rest */
     place->at = (uintptr_t)block - strip->base;
     place->leaf = strip->map;
-    return HL_LIKELY(place->at < strip->span);
+    return HL_LIKELY(place->at < span);
 }
 
 /* False where the leaf is not near. `near` is its index among those that are. */
@@ -188,8 +191,8 @@ HL_INLINE bool hl_near_word(uintptr_t near, hl_place place, uint64_t **word)
     return HL_LIKELY(piece);
 }
 
-/* The strip around a block that has an entry; of no span where there is none. */
-HL_COLD hl_strip hl_strip_around(const hl_map *map, const void *block);
+/* Takes the strip around a block that has an entry, if there is none yet; lengthens it if the block is behind it. */
+HL_COLD void hl_strip_follow(hl_strip *strip, const hl_map *map, const void *block);
 
 /* The same the long way; next time it is near, if there is room. */
 hl_place hl_far_place(const hl_map *map, const void *block);

@@ -30,7 +30,12 @@ static const char mappings;
 
 void *hl_reserve(size_t bytes)
 {
-    long memory = HL_SYS6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
+    return hl_reserve_at(0, bytes);
+}
+
+void *hl_reserve_at(uintptr_t wished, size_t bytes)
+{
+    long memory = HL_SYS6(SYS_mmap, wished, bytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (hl_sys_failed(memory))
         return NULL;
@@ -38,21 +43,6 @@ void *hl_reserve(size_t bytes)
     HL_SYS3(SYS_madvise, memory, bytes, MADV_NOHUGEPAGE);
     HL_ORDERED_AFTER(&mappings);
     return (void *)memory;
-}
-
-void *hl_reserve_closed(size_t bytes)
-{
-    long memory = HL_SYS6(SYS_mmap, 0, bytes, 0 /* PROT_NONE */, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (hl_sys_failed(memory))
-        return NULL;
-    HL_SYS3(SYS_madvise, memory, bytes, MADV_NOHUGEPAGE);
-    HL_ORDERED_AFTER(&mappings);
-    return (void *)memory;
-}
-
-bool hl_reserve_open(void *memory, size_t bytes)
-{
-    return !hl_sys_failed(HL_SYS3(SYS_mprotect, memory, bytes, PROT_READ | PROT_WRITE));
 }
 
 void hl_release(void *memory, size_t bytes)

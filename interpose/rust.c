@@ -76,7 +76,8 @@ static HL_COLD void *book_slow(void *block, size_t bytes, uint64_t site)
 
 static HL_COLD void *quantum_after(void *block, size_t bytes)
 {
-    hl_strip_follow(block);
+    if (hl.proven_glibc && (uintptr_t)block - hl_me.strip.base >= hl_me.strip.span)
+        hl_strip_follow(&hl_me.strip, &hl.glibc_blocks, block);
     if (HL_UNLIKELY(hl_quantum_here() & 1u << HL_SIDE_RUST))
         hl_sample(hl_next_map(), block, bytes, HL_SITE_OF_OWNER, HL_SIDE_RUST);
     return block;
@@ -194,7 +195,6 @@ static HL_COLD void release_slow(void *block, size_t bytes)
 static HL_COLD void release_after_quantum(void *block)
 {
     hl_quantum_here();
-    hl_strip_follow(block);
     hl.next.free(block);
 }
 

@@ -11,7 +11,7 @@
 #define PROBES 8 /* threads whose end is asked after before a new slot is made */
 
 hl_private hl_nobody;
-_Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"), aligned(64))) = {.fast = &hl_nobody};
+_Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"))) HL_SELF_ALIGNED = {.fast = &hl_nobody};
 
 void hl_slot_begin(hl_slot *slot, uint32_t kind)
 {
@@ -184,25 +184,6 @@ hl_private *hl_thread(void)
     hl_me.slot = own->slot;
     hl_fast_again();
     return own;
-}
-
-void hl_strip_follow(const void *block)
-{
-    hl_self *me = &hl_me;
-    if (!hl.proven_glibc || me->strip_changes || (uintptr_t)block - me->strip.base < me->strip.span)
-        return;
-    /* A signal handler that comes in between and allocates finds no strip, and changes none. */
-    me->strip_changes = true;
-    atomic_signal_fence(memory_order_seq_cst);
-    me->strip.span = 0;
-    atomic_signal_fence(memory_order_seq_cst);
-    hl_strip strip = hl_strip_around(&hl.glibc_blocks, block);
-    me->strip.base = strip.base;
-    me->strip.map = strip.map;
-    atomic_signal_fence(memory_order_seq_cst);
-    me->strip.span = strip.span;
-    atomic_signal_fence(memory_order_seq_cst);
-    me->strip_changes = false;
 }
 
 void hl_scope_set(hl_private *own, uint32_t scope)

@@ -108,9 +108,8 @@ static inline uint32_t hl_getpid(void)
 
 /* Private zeroed memory that takes no room until it is touched; NULL if refused. */
 void *hl_reserve(size_t bytes);
-/* The same, out of reach until it is opened piece by piece: mlockall leaves it alone. */
-void *hl_reserve_closed(size_t bytes);
-bool hl_reserve_open(void *memory, size_t bytes);
+/* The same, there if the kernel has room there, else anywhere. */
+void *hl_reserve_at(uintptr_t wished, size_t bytes);
 void hl_release(void *memory, size_t bytes);
 
 /*

@@ -368,6 +368,12 @@ fn heaps_longer_than_a_strip_of_the_map_are_told_apart() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn a_handler_at_any_instruction_of_a_hook_loses_nothing() {
+    Case::of("strip_interrupted.c").check();
+}
+
+#[test]
 fn blocks_four_gibibytes_apart_are_told_apart() {
     Case::of("far_blocks.c").check();
 }
