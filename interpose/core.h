@@ -143,7 +143,7 @@ extern hl_wiped hl_wipe;
 
 HL_INLINE uint32_t live_now(void)
 {
-    return atomic_load_explicit(&hl_wipe.live, memory_order_relaxed);
+    return atomic_load_explicit(&hl_wipe.live, memory_order_acquire); /* pairs with go_live: what books need is there */
 }
 
 struct hl_core_api;
@@ -158,8 +158,7 @@ typedef struct hl_process {
     hl_map other_blocks; /* of any other allocator: 8 bytes a granule */
 
     _Atomic int state;      /* HL_FRESH ... */
-    uintptr_t starter;      /* thread that is starting up */
-    uint32_t starter_pid;
+    _Atomic uint64_t starter; /* process and thread that is starting up; 0: nobody */
     const struct hl_core_api *delegate; /* whoever keeps the books instead of us */
 
     char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
@@ -275,6 +274,8 @@ void hl_window_begin(void); /* peaks of the process are noted anew */
 /* ---- fork.c ---- */
 bool hl_fork_child(void);
 void hl_fork_begin(void);
+void hl_fork_hand_over(void);
+void hl_fork_resume(hl_private *own);
 void hl_fork_parent(void);
 
 /* ---- arena.c ---- */

@@ -182,6 +182,7 @@ hl_private *hl_thread(void)
     }
     hl_me.own = own;
     hl_me.slot = own->slot;
+    hl_fork_resume(own);
     hl_fast_again();
     return own;
 }
@@ -241,7 +242,7 @@ hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag)
         return cached;
     if ((cached = *second) && cached->key == key)
         return cached;
-    if (HL_TAG_SIDE(tag) == HL_SIDE_RUST && !(hl.header->hooks & HL_HOOKS_RUST))
+    if (HL_TAG_SIDE(tag) == HL_SIDE_RUST && !(__atomic_load_n(&hl.header->hooks, __ATOMIC_RELAXED) & HL_HOOKS_RUST))
         __atomic_fetch_or(&hl.header->hooks, HL_HOOKS_RUST, __ATOMIC_RELAXED);
     uint32_t owner = hl_owner_intern(call_site, tag, HL_OWNER_SITE);
     hl_record *record = hl_record_of(own, owner);
