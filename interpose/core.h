@@ -106,6 +106,7 @@ _Static_assert(HL_WIPED_BYTES % HL_PAGE_BYTES == 0, "what is wiped is whole page
 _Static_assert(sizeof(hl_private) % HL_PAGE_BYTES == 0, "key_bits end a page");
 
 void hl_scope_set(hl_private *own, uint32_t scope);
+void hl_scopes_leave(const hl_private *own);
 
 /* Written by its own thread only. */
 typedef struct hl_self {
@@ -275,7 +276,6 @@ void hl_window_begin(void); /* peaks of the process are noted anew */
 bool hl_fork_child(void);
 void hl_fork_begin(void);
 void hl_fork_hand_over(void);
-void hl_fork_resume(hl_private *own);
 void hl_fork_parent(void);
 
 /* ---- arena.c ---- */

@@ -69,16 +69,10 @@ static void drop_note(void)
         hl_release(noted, SUM_BYTES);
 }
 
-/*
- * What the thread that forked had in the parent. Until the child's ledger is begun, by
- * whichever of its threads comes first, nobody else is there to use it; then only
- * the forking thread takes its scopes.
- */
+/* What the thread that forked had in the parent, for whichever thread of the child begins its ledger. */
 static struct {
-    hl_private *own;
+    const hl_private *own;
     live_sum *noted;
-    uint32_t scope, scope_depth;
-    uint32_t scopes[HL_SCOPE_DEPTH];
 } forker;
 
 /* In the child, on the thread that forked. A child that forks before it has booked anything hands on what it was given. */
@@ -92,19 +86,6 @@ void hl_fork_hand_over(void)
     hl_me.slot = NULL;
     hl_me.noted = NULL;
     hl_me.no_slot = 0;
-}
-
-/* To a thread of the child that has just got its slot: the one that forked goes on in the scopes it was in. */
-void hl_fork_resume(hl_private *own)
-{
-    uint32_t depth = __atomic_load_n(&forker.scope_depth, __ATOMIC_RELAXED);
-    if (HL_LIKELY(!depth) || hl_gettid() != hl_getpid())
-        return;
-    hl_scope_set(own, forker.scope);
-    own->scope_depth = depth;
-    for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
-        own->scopes[i] = forker.scopes[i];
-    __atomic_store_n(&forker.scope_depth, 0, __ATOMIC_RELAXED);
 }
 
 /* A child that forks before it has booked anything still needs its parent's note. */
@@ -262,12 +243,8 @@ static void remember(inheritance *old)
     hl_me.noted = forker.noted;
     forker.own = NULL;
     forker.noted = NULL;
-    if (!own)
-        return;
-    forker.scope = own->scope;
-    forker.scope_depth = own->scope_depth;
-    for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
-        forker.scopes[i] = own->scopes[i];
+    if (own)
+        hl_scopes_leave(own);
 }
 
 static void forget(const inheritance *old)
