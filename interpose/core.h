@@ -106,6 +106,7 @@ _Static_assert(HL_WIPED_BYTES % HL_PAGE_BYTES == 0, "what is wiped is whole page
 _Static_assert(sizeof(hl_private) % HL_PAGE_BYTES == 0, "key_bits end a page");
 
 void hl_scope_set(hl_private *own, uint32_t scope);
+void hl_scopes_leave(const hl_private *own);
 
 /* Written by its own thread only. */
 typedef struct hl_self {
@@ -157,7 +158,7 @@ extern hl_wiped hl_wipe;
 
 HL_INLINE uint32_t live_now(void)
 {
-    return atomic_load_explicit(&hl_wipe.live, memory_order_relaxed);
+    return atomic_load_explicit(&hl_wipe.live, memory_order_acquire); /* pairs with go_live: what books need is there */
 }
 
 struct hl_core_api;
@@ -172,8 +173,7 @@ typedef struct hl_process {
     hl_map other_blocks; /* of any other allocator: 8 bytes a granule */
 
     _Atomic int state;      /* HL_FRESH ... */
-    uintptr_t starter;      /* thread that is starting up */
-    uint32_t starter_pid;
+    _Atomic uint64_t starter; /* process and thread that is starting up; 0: nobody */
     const struct hl_core_api *delegate; /* whoever keeps the books instead of us */
 
     char *_Atomic windows[HL_WINDOWS]; /* the ledger's pages, HL_WINDOW_PAGES each */
@@ -301,6 +301,7 @@ void hl_window_begin(void); /* peaks of the process are noted anew */
 /* ---- fork.c ---- */
 bool hl_fork_child(void);
 void hl_fork_begin(void);
+void hl_fork_hand_over(void);
 void hl_fork_parent(void);
 
 /* ---- arena.c ---- */

@@ -69,6 +69,25 @@ static void drop_note(void)
         hl_release(noted, SUM_BYTES);
 }
 
+/* What the thread that forked had in the parent, for whichever thread of the child begins its ledger. */
+static struct {
+    const hl_private *own;
+    live_sum *noted;
+} forker;
+
+/* In the child, on the thread that forked. A child that forks before it has booked anything hands on what it was given. */
+void hl_fork_hand_over(void)
+{
+    if (hl_me.own)
+        forker.own = hl_me.own;
+    if (hl_me.noted)
+        forker.noted = hl_me.noted;
+    hl_me.own = NULL;
+    hl_me.slot = NULL;
+    hl_me.noted = NULL;
+    hl_me.no_slot = 0;
+}
+
 /* A child that forks before it has booked anything still needs its parent's note. */
 void hl_fork_parent(void)
 {
@@ -149,8 +168,6 @@ typedef struct inheritance {
     const hl_header *header;
     char *windows[HL_WINDOWS];
     hl_private *slots;
-    uint32_t scope, scope_depth;
-    uint32_t scopes[HL_SCOPE_DEPTH];
 } inheritance;
 
 static const void *old_page(const void *inherited, uint32_t page)
@@ -220,23 +237,14 @@ static void remember(inheritance *old)
     for (uint32_t i = 0; i < HL_WINDOWS; i++)
         old->windows[i] = atomic_load_explicit(&hl.windows[i], memory_order_relaxed);
     old->slots = atomic_load_explicit(&hl.slots, memory_order_relaxed);
-    const hl_private *own = hl_me.own;
-    old->scope = own ? own->scope : 0;
-    old->scope_depth = own ? own->scope_depth : 0;
-    for (uint32_t i = 0; own && i < HL_SCOPE_DEPTH; i++)
-        old->scopes[i] = own->scopes[i];
-}
-
-/* The thread that forked goes on in the scopes it was in. */
-static void restore_scopes(const inheritance *old)
-{
-    hl_private *own = old->scope_depth ? hl_thread() : NULL;
-    if (!own)
-        return;
-    hl_scope_set(own, old->scope);
-    own->scope_depth = old->scope_depth;
-    for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
-        own->scopes[i] = old->scopes[i];
+    /* After a raw clone nobody has handed anything over. */
+    hl_fork_hand_over();
+    const hl_private *own = forker.own;
+    hl_me.noted = forker.noted;
+    forker.own = NULL;
+    forker.noted = NULL;
+    if (own)
+        hl_scopes_leave(own);
 }
 
 static void forget(const inheritance *old)
@@ -267,9 +275,6 @@ bool hl_fork_child(void)
     inheritance old;
     remember(&old);
     hl_me.fast = &hl_nobody;
-    hl_me.slot = NULL;
-    hl_me.own = NULL;
-    hl_me.no_slot = false;
     atomic_store_explicit(&hl.slots, NULL, memory_order_relaxed);
     bool kept = !hl.children_off && hl_ledger_create(hl.directory);
     if (kept) {
@@ -282,7 +287,6 @@ bool hl_fork_child(void)
         if (kept) {
             if (!hl.full_wanted)
                 hl_sampling_inherit(old.header, old_page, &old);
-            restore_scopes(&old);
             __atomic_store_n(&hl.header->state, HL_STATE_READY, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
         }
     }

@@ -299,7 +299,7 @@ static HL_COLD void *malloc_other(size_t bytes, uint64_t site)
 
 HL_INLINE void *(*glibc_malloc(void))(size_t)
 {
-    return atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
+    return atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_acquire);
 }
 
 HL_INLINE void *malloc_at(size_t bytes, uint64_t site)

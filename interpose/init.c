@@ -317,9 +317,17 @@ static bool begin_ledger(void)
     return true;
 }
 
-/* In the child of a fork, where no kernel wiped: before Linux 4.14, and under emulators. */
+/*
+ * In the child of a fork. The kernel has wiped, but before Linux 4.14 and under emulators.
+ * Where another thread of the child is faster to allocate than the one that forked,
+ * that one must not look into what is its parent's any more.
+ */
 static void wipe_after_fork(void)
 {
+    bool on = atomic_load_explicit(&hl.state, memory_order_relaxed) == HL_ON;
+    if (on && hl.header->pid == hl_getpid()) /* a handler that came before has allocated */
+        return;
+    hl_fork_hand_over();
     atomic_store_explicit(&hl_wipe.glibc_malloc, NULL, memory_order_relaxed);
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
     hl_me.fast = &hl_nobody;
@@ -411,45 +419,51 @@ static void go_live(void)
     atomic_store_explicit(&hl_wipe.live, hl.proven_glibc ? HL_LIVE_GLIBC : HL_LIVE_OTHER, memory_order_release);
 }
 
-/* Another thread is starting us up, or was when this process was forked off it. */
-static bool wait_for_starter(void)
+static uint64_t this_thread(void)
 {
-    while (atomic_load_explicit(&hl.state, memory_order_acquire) == HL_STARTING) {
-        if (hl_getpid() != hl.starter_pid) {
-            atomic_store_explicit(&hl.state, HL_OFF, memory_order_release);
-            return false;
-        }
-        HL_SYS1(SYS_sched_yield, 0);
+    return (uint64_t)hl_getpid() << 32 | hl_gettid();
+}
+
+/* By whoever holds `starter`; true: books are kept. */
+static bool start_alone(void)
+{
+    int state = atomic_load_explicit(&hl.state, memory_order_relaxed);
+    bool forked = state == HL_ON && live_now() == HL_LIVE_NOT;
+    if (state == HL_FRESH || forked) {
+        atomic_store_explicit(&hl.state, HL_STARTING, memory_order_relaxed);
+        state = forked ? (hl_fork_child() ? HL_ON : HL_OFF) : start();
+        if (state == HL_ON)
+            go_live();
+    } else if (state == HL_STARTING) { /* by a thread that this process was forked off in the middle of it */
+        state = HL_OFF;
     }
-    return atomic_load_explicit(&hl_wipe.live, memory_order_acquire) != HL_LIVE_NOT;
+    atomic_store_explicit(&hl.state, state, memory_order_release); /* pairs with hl_ready's load */
+    return state == HL_ON;
 }
 
 static bool start_up(void)
 {
-    int state = atomic_load_explicit(&hl.state, memory_order_acquire);
-    if (state == HL_OFF)
-        return false;
-    uintptr_t me = (uintptr_t)&hl_me;
-    if (state == HL_STARTING)
-        return hl.starter == me && hl_getpid() == hl.starter_pid ? false : wait_for_starter();
-    bool forked = state == HL_ON;
-    if (!atomic_compare_exchange_strong_explicit(&hl.state, &state, HL_STARTING, memory_order_acq_rel,
-                                                 memory_order_acquire))
+    uint64_t me = this_thread();
+    uint64_t starter = atomic_load_explicit(&hl.starter, memory_order_acquire);
+    /* A thread of another process is not here: this one was forked off it. */
+    for (; starter >> 32 == me >> 32; starter = atomic_load_explicit(&hl.starter, memory_order_acquire)) {
+        if (starter == me)
+            return false;
+        HL_SYS1(SYS_sched_yield, 0);
+    }
+    if (!atomic_compare_exchange_strong_explicit(&hl.starter, &starter, me, memory_order_acq_rel,
+                                                 memory_order_relaxed))
         return start_up();
-    hl.starter = me;
-    hl.starter_pid = hl_getpid();
-    int now = forked ? (hl_fork_child() ? HL_ON : HL_OFF) : start();
-    if (now == HL_ON)
-        go_live();
-    atomic_store_explicit(&hl.state, now, memory_order_release); /* pairs with the loads above */
-    return now == HL_ON;
+    bool ready = start_alone();
+    atomic_store_explicit(&hl.starter, 0, memory_order_release); /* pairs with the loads above */
+    return ready;
 }
 
 bool hl_ready(void)
 {
     if (!relocated)
         return false;
-    if (HL_LIKELY(live_now() != HL_LIVE_NOT))
+    if (HL_LIKELY(atomic_load_explicit(&hl_wipe.live, memory_order_acquire) != HL_LIVE_NOT)) /* pairs with go_live */
         return true;
     if (atomic_load_explicit(&hl.state, memory_order_acquire) == HL_OFF)
         return false;

@@ -134,7 +134,7 @@ static HL_COLD void *alloc_slow(size_t bytes, size_t alignment, uint64_t site)
 /* As the malloc hook: only what glibc's malloc serves goes the fast way. */
 void *hl_do_rust_alloc(size_t bytes, size_t alignment, uint64_t site)
 {
-    void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
+    void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_acquire);
     if (HL_UNLIKELY(!malloc_aligns(bytes, alignment)) || HL_UNLIKELY(!next))
         return alloc_slow(bytes, alignment, site);
     void *block = next(bytes);
@@ -387,7 +387,7 @@ void hl_core_wrapped_allocated(void *block, size_t bytes, uint32_t is_realloc)
 /* Says what hl_do_rust_alloc says, without a register that keeps the call site over the call. */
 void *hl_core_rust_alloc(size_t bytes, size_t alignment)
 {
-    void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_relaxed);
+    void *(*next)(size_t) = atomic_load_explicit(&hl_wipe.glibc_malloc, memory_order_acquire);
     if (HL_UNLIKELY(!malloc_aligns(bytes, alignment)) || HL_UNLIKELY(!next))
         return alloc_slow(bytes, alignment, HL_CALLER());
     void *block = next(bytes);

@@ -159,6 +159,32 @@ hl_private *hl_slot_claim(void)
     return own ? own : hl_slot_fresh(HL_SLOT_THREAD);
 }
 
+/* The scopes that the thread that forked was in: it goes on in them with its first slot in the child. */
+static struct {
+    uint32_t scope, depth;
+    uint32_t scopes[HL_SCOPE_DEPTH];
+} left;
+
+void hl_scopes_leave(const hl_private *own)
+{
+    left.scope = own->scope;
+    left.depth = own->scope_depth;
+    for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
+        left.scopes[i] = own->scopes[i];
+}
+
+static void resume_scopes(hl_private *own)
+{
+    uint32_t depth = __atomic_load_n(&left.depth, __ATOMIC_RELAXED);
+    if (HL_LIKELY(!depth) || hl_gettid() != hl_getpid())
+        return;
+    hl_scope_set(own, left.scope);
+    own->scope_depth = depth;
+    for (uint32_t i = 0; i < HL_SCOPE_DEPTH; i++)
+        own->scopes[i] = left.scopes[i];
+    __atomic_store_n(&left.depth, 0, __ATOMIC_RELAXED);
+}
+
 hl_private *hl_thread(void)
 {
     if (HL_LIKELY(hl_me.own != NULL))
@@ -182,6 +208,7 @@ hl_private *hl_thread(void)
     }
     hl_me.own = own;
     hl_me.slot = own->slot;
+    resume_scopes(own);
     hl_fast_again();
     return own;
 }
@@ -241,7 +268,7 @@ hl_record *hl_record_find(hl_private *own, uint64_t call_site, uint32_t tag)
         return cached;
     if ((cached = *second) && cached->key == key)
         return cached;
-    if (HL_TAG_SIDE(tag) == HL_SIDE_RUST && !(hl.header->hooks & HL_HOOKS_RUST))
+    if (HL_TAG_SIDE(tag) == HL_SIDE_RUST && !(__atomic_load_n(&hl.header->hooks, __ATOMIC_RELAXED) & HL_HOOKS_RUST))
         __atomic_fetch_or(&hl.header->hooks, HL_HOOKS_RUST, __ATOMIC_RELAXED);
     uint32_t owner = hl_owner_intern(call_site, tag, HL_OWNER_SITE);
     hl_record *record = hl_record_of(own, owner);

@@ -226,3 +226,12 @@ fn what_is_charged_by_name_is_inherited_by_every_fork() {
         .build(&directory);
     Case::new(&directory, "fork_charges.c", program).check();
 }
+
+#[test]
+fn a_child_whose_own_thread_comes_first_goes_on_in_scopes_and_charges() {
+    let directory = workspace("fork_thread_first");
+    let program = program("fork_thread_first.c")
+        .flags([include()])
+        .build(&directory);
+    Case::new(&directory, "fork_thread_first.c", program).check();
+}

@@ -15,12 +15,13 @@
 //! | fork while a cycle runs | the child's state is reset, no inherited lock, its thread starts lazily | `a_child_forked_during_a_clean_up_drives_its_own`, `a_forked_child_goes_on_with_its_first_call_and_so_does_its_own_child`, `children_forked_at_any_moment_of_clean_ups_do_not_hang`; C: `reclaimers_come_and_go_while_they_run`, `the_helper_serves_forked_children_and_is_not_waited_for` |
 //! | the floor is above the limit | threshold: floor and 64 MiB times the budgets; `baseline_above_limit` said | policy: `above_the_limit_the_least_budget_counts_and_the_baseline_is_said` |
 //! | unregister inside its own callback | no deadlock | `a_reclaimer_may_unregister_itself`; C: `reclaimers_come_and_go_while_they_run` |
+//! | the driver is ended during a cycle | no deadlock, and another may start | `a_driver_may_be_ended_during_a_clean_up`, `a_reclaimer_may_end_the_driver_that_called_it` |
 //! | exit during a cycle | no deadlock | `a_program_may_exit_during_a_clean_up`; C: `reclaimers_come_and_go_while_they_run` |
 //! | unload during a cycle | dlclose waits for the call, nothing is called afterwards | C: `a_library_is_unloaded_while_its_reclaimer_runs` |
 //! | limit lowered at run time | counts at once | policy: `a_limit_lowered_at_run_time_counts_at_the_next_look`; `a_limit_lowered_at_run_time_counts_at_once` |
 //! | watch set to /dev/null | off | `src/pressure/readings.rs`: `the_null_device_means_off` |
 //! | counters against RSS | drift is said, and nothing loops on it | policy: `drift_is_reported_and_starts_nothing`; `a_resident_set_far_above_live_bytes_is_said_and_starts_nothing` |
-//! | data races | none | C: `threads_do_not_race`, under the thread sanitizer |
+//! | data races | none | `tests/races.rs`, under the thread sanitizer |
 #![cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -183,10 +184,17 @@ fn a_limit_lowered_at_run_time_counts_at_once() {
     let (cache, _registration) = cache();
     cache.fill(50);
     let pressure = settings().growth(f64::INFINITY).start().unwrap();
-    assert_eq!(pressure.cycles(), 0);
+    // The driver has read its limits, and has no reason to look again within its longest wait.
+    clean_up(&pressure);
+    cache.fill(50);
     pressure.set_limits(Some(live_bytes() / 2), None);
-    assert!(pressure.wait_for_cycles(1, PATIENCE));
-    assert_eq!(cache.calls(), 1);
+    assert!(pressure.wait_for_cycles(2, PATIENCE));
+    assert_eq!(
+        pressure.cleanups()[1].record.trigger,
+        Trigger::SoftLimit,
+        "by the limit alone"
+    );
+    assert_eq!(cache.calls(), 2);
 }
 
 #[test]
@@ -260,6 +268,7 @@ fn a_slow_reclaimer_is_left_alone_and_never_called_twice_at_a_time() {
         let _ = released.lock().unwrap().recv();
         Reclaimed::NOTHING
     });
+    let release = release; // given up before the registration, also by a test that fails
     let (cache, _registration) = cache();
     clean_up(&pressure);
     clean_up(&pressure);
@@ -301,8 +310,70 @@ fn a_reclaimer_may_unregister_itself() {
     });
     *own.lock().unwrap() = Some(registration);
     clean_up(&pressure);
+    let ending = pressure.cleanups()[0].reclaimers[0].ending;
+    assert_eq!(ending, CallEnding::Returned, "it waits for itself");
     clean_up(&pressure);
     assert_eq!(calls.load(SeqCst), 1);
+}
+
+#[test]
+fn a_driver_may_be_ended_during_a_clean_up() {
+    let _turn = turn();
+    let pressure = settings().start().unwrap();
+    let (entered, enters) = mpsc::channel();
+    let (release, released): (Sender<()>, Receiver<()>) = mpsc::channel();
+    let released = Mutex::new(released);
+    let registration = act("waits", Priority::Cache, move |_| {
+        let _ = entered.send(());
+        let _ = released.lock().unwrap().recv();
+        Reclaimed::NOTHING
+    });
+    let release = release; // given up before the registration, also by a test that fails
+    assert!(ledger().request_cleanup(0));
+    enters.recv_timeout(PATIENCE).unwrap();
+    let (ended, ends) = mpsc::channel();
+    let ender = std::thread::spawn(move || {
+        drop(pressure);
+        ended.send(()).unwrap();
+    });
+    // The call outlasts its deadline, and is not waited for.
+    ends.recv_timeout(PATIENCE)
+        .expect("the driver waits for ever");
+    ender.join().unwrap();
+    let again = settings().start().unwrap();
+    let (cache, _registration) = cache();
+    clean_up(&again);
+    assert_eq!(cache.calls(), 1, "the next driver goes round the call");
+    drop(release);
+    drop(registration);
+}
+
+#[test]
+fn a_reclaimer_may_end_the_driver_that_called_it() {
+    let _turn = turn();
+    let own: Arc<Mutex<Option<Pressure>>> = Arc::default();
+    let inside = Arc::clone(&own);
+    let (ended, ends) = mpsc::channel();
+    let registration = act("ends", Priority::Cache, move |_| {
+        drop(inside.lock().unwrap().take());
+        let _ = ended.send(());
+        Reclaimed::NOTHING
+    });
+    *own.lock().unwrap() = Some(settings().start().unwrap());
+    assert!(ledger().request_cleanup(0));
+    ends.recv_timeout(PATIENCE)
+        .expect("the driver and its reclaimer wait for each other");
+    drop(registration);
+    // The thread goes by itself soon after.
+    let until = std::time::Instant::now() + PATIENCE;
+    let again = loop {
+        match settings().start() {
+            Ok(pressure) => break pressure,
+            Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
+        }
+        std::thread::yield_now();
+    };
+    clean_up(&again);
 }
 
 #[test]
@@ -312,7 +383,8 @@ fn what_a_reclaimer_allocates_is_booked_and_starts_nothing() {
     let kept: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
     let inside = Arc::clone(&kept);
     let _greedy = act("greedy", Priority::Cache, move |_| {
-        inside.lock().unwrap().push(vec![1u8; 300 * MIB]);
+        // What other threads have freed may be published meanwhile, a quantum each.
+        inside.lock().unwrap().push(vec![1u8; 301 * MIB]);
         Reclaimed::NOTHING
     });
     let before = live_bytes();
@@ -469,6 +541,8 @@ fn in_child(what: &str, checks: impl FnOnce() -> bool) {
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{what}: no fork");
     if child == 0 {
+        // SAFETY: sets a timer; a child that hangs ends by its signal.
+        unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
         let holds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(checks));
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(if holds.unwrap_or(false) { 7 } else { 8 }) };
@@ -567,11 +641,22 @@ fn children_forked_at_any_moment_of_clean_ups_do_not_hang() {
                 std::thread::yield_now();
             }
         });
-        for _ in 0..20 {
+        // The table's lock is taken most of the time.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    drop(act("comes and goes", Priority::Host, |_| {
+                        Reclaimed::NOTHING
+                    }));
+                }
+            });
+        }
+        for _ in 0..40 {
             in_child("any moment", || {
                 // The cache's own lock may have been inherited in the middle: nothing of it is looked at.
+                let own = act("own", Priority::Host, |_| Reclaimed::NOTHING);
                 let waits = ledger().request_cleanup(0) && pressure.wait_for_cycles(1, PATIENCE);
-                ledger().subscribe().is_ok() && waits
+                ledger().subscribe().is_ok() && waits && own.is_active()
             });
         }
         stop.store(true, SeqCst);

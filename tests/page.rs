@@ -401,6 +401,32 @@ fn the_timeline_is_read_with_keys_and_shows_clean_ups() {
 }
 
 #[test]
+fn a_claim_that_the_ledger_contradicts_is_shown_as_such() {
+    const TEST: &str = "page_contradicted";
+    if !has_browser(TEST) {
+        return;
+    }
+    let mut recording = player::recording();
+    let events = &mut recording.processes[0].pressure.events;
+    events[0].claimed_bytes = Some(3 * events[0].freed_bytes);
+    let (browser, _) = open(TEST, &recording);
+    let claims = browser.run(
+        "return [...document.querySelectorAll('#cleanups-table tbody tr')]\
+         .map((row) => row.cells[5].innerText)",
+    );
+    assert_eq!(
+        claims,
+        serde_json::json!(["795 MiB contradicted", "246 MiB", "358 MiB"])
+    );
+    browser.run("document.getElementById('timeline-box').focus()");
+    browser.press(&[key::PAGE_DOWN]);
+    let first = browser.text("return document.getElementById('timeline-readout').innerText");
+    let told = "freed 265 MiB of 795 MiB claimed, which the ledger contradicts, in 700 ms";
+    assert!(first.contains(told), "{first}");
+    assert_calm(&browser);
+}
+
+#[test]
 fn names_of_a_hostile_recording_stay_names() {
     const TEST: &str = "page_hostile";
     const NAME: &str = "</script><img src=x onerror=\"document.title='taken'\"><!--{{data}}";

@@ -1,5 +1,27 @@
 //! The core under the thread sanitizer: programs of `tests/programs/` built together
 //! with it, hooks and all, run where the sanitizer sees every access to the books.
+//!
+//! What the sanitizer by its own design does not run, or not look at, and what is done
+//! about it (functions are of its runtime's `tsan_rtl.cpp`, `tsan_rtl_thread.cpp` and
+//! `tsan_interceptors_posix.cpp`, in gcc 12 and LLVM 14 alike):
+//!
+//! - **Children that a process with several threads forks.** `ForkChildAfter` switches
+//!   all looking off there, and `ThreadStart` for threads that begin there, since other
+//!   threads may have held the runtime's own locks. Where those are all at rest at the
+//!   time, `races_core.c` forks by a clone that the runtime does not notice, and the child
+//!   is looked at as any process is; tests say for how many generations ([`children`]).
+//!   Where they are not, the child is run and not looked at.
+//! - **vfork.** The interceptor of `vfork` calls fork, since a wrapper of it cannot
+//!   return. So a child that shares its parent's memory is not run; nor could a race come
+//!   of it with its own thread, which the kernel suspends. `posix_spawn`'s child runs nothing
+//!   of the core.
+//! - **Threads that it did not see begin.** `pthread_join` of the main thread fails one of
+//!   its checks (`ThreadConsumeTid`), so `races_core.c` asks libc. Threads by a raw
+//!   clone have no state of the runtime's, so no program begins any.
+//! - **A destructor that re-arms itself to the last** (`rearming_destructor.c`) runs after
+//!   the runtime's own destructor has taken the thread's state down.
+//! - **The last thread.** The runtime has a thread of its own, so ours is never the last
+//!   but one.
 #![cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -162,13 +184,49 @@ fn build(source: &str, directory: &Path) -> PathBuf {
         .build(directory)
 }
 
+/// How a program is run.
+#[derive(Default)]
+struct Way {
+    arguments: Vec<PathBuf>,
+    envs: Vec<(&'static str, &'static str)>,
+}
+
+/// An argument of the program's.
+fn with(argument: impl Into<PathBuf>) -> Way {
+    Way {
+        arguments: vec![argument.into()],
+        ..Way::default()
+    }
+}
+
+/// All threads but the one that forks are at rest, for so many generations.
+fn children(generations: &'static str) -> Way {
+    Way {
+        envs: vec![("RACES_LOOK_AT_CHILDREN", generations)],
+        ..Way::default()
+    }
+}
+
+impl Way {
+    fn with(mut self, argument: impl Into<PathBuf>) -> Way {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Way {
+        self.envs.push((name, value));
+        self
+    }
+}
+
 /// What the sanitizer calls a race is the end of the program, with its own exit code.
-fn run_in(mode: &str, directory: &Path, program: &Path, arguments: &[&OsStr]) -> Output {
+fn run_in(mode: &str, directory: &Path, program: &Path, way: &Way) -> Output {
     let ledgers = directory.join(format!("ledgers_{mode}"));
     fs::create_dir_all(&ledgers).expect("the workspace is writable");
     let mut command = started_by(prefix().expect("it was asked for"), program);
     command
-        .args(arguments)
+        .args(&way.arguments)
+        .envs(way.envs.iter().copied())
         .env("HEAPLEDGER_DIR", ledgers)
         .env("HEAPLEDGER_MODE", mode)
         .env("HEAPLEDGER_SAMPLE_BYTES", "300")
@@ -177,16 +235,17 @@ fn run_in(mode: &str, directory: &Path, program: &Path, arguments: &[&OsStr]) ->
         // The allocator of these programs' signal handlers is the sanitizer's, which is not made for them.
         .env(
             "TSAN_OPTIONS",
-            "halt_on_error=1 exitcode=66 history_size=7 report_signal_unsafe=0 die_after_fork=0",
+            "halt_on_error=1 exitcode=66 history_size=7 report_signal_unsafe=0 \
+             die_after_fork=0 report_thread_leaks=0",
         );
     run_within(PATIENCE, &mut command)
 }
 
-fn assert_no_race(source: &str, modes: &[&str], arguments: &[&OsStr]) {
-    let directory = workspace(&format!("races_{}", source.trim_end_matches(".c")));
+fn assert_no_race(test: &str, source: &str, modes: &[&str], way: &Way) {
+    let directory = workspace(&format!("races_{test}"));
     let program = build(source, &directory);
     for mode in modes {
-        let output = run_in(mode, &directory, &program, arguments);
+        let output = run_in(mode, &directory, &program, way);
         assert_eq!(
             (output.code(), output.error.as_str()),
             (0, ""),
@@ -199,14 +258,17 @@ fn assert_no_race(source: &str, modes: &[&str], arguments: &[&OsStr]) {
     }
 }
 
-/// A test for each program: its name, its source, the modes that it runs in.
+/// A test for each program: its name, its source, the modes that it runs in, and how.
 macro_rules! clean {
-    ($($test:ident, $source:literal, [$($mode:ident),+];)+) => {
+    ($($test:ident, $source:literal, [$($mode:ident),+] $(, $way:expr)?;)+) => {
         $(
             #[test]
             fn $test() {
                 needs!(stringify!($test), prefix().is_some(), "thread sanitizer");
-                assert_no_race($source, &[$($mode),+], &[]);
+                #[allow(unused_mut, unused_assignments)]
+                let mut way = Way::default();
+                $(way = $way;)?
+                assert_no_race(stringify!($test), $source, &[$($mode),+], &way);
             }
         )+
     };
@@ -214,17 +276,33 @@ macro_rules! clean {
 
 clean! {
     everything_at_once_makes_no_race, "races.c", [COUNT, SAMPLE, FULL];
+    everything_at_once_in_a_forked_child_makes_no_race, "races.c", [COUNT, SAMPLE, FULL], children("1").with("forked");
     short_threads_handlers_and_a_fork_make_no_race, "everything.c", [COUNT, FULL];
+    ten_thousand_short_threads_make_no_race, "short_threads.c", [COUNT];
+    threads_with_the_least_stack_make_no_race, "minimum_stack.c", [COUNT, FULL];
+    handlers_that_jump_out_of_malloc_make_no_race, "siglongjmp.c", [COUNT];
     reallocs_by_several_threads_make_no_race, "realloc_churn.c", [COUNT];
     blocks_freed_by_other_threads_make_no_race, "full_exchange.c", [SAMPLE, FULL];
     a_slot_of_several_threads_makes_no_race, "more_threads_than_slots.c", [COUNT, FULL];
     any_function_of_the_family_makes_no_race, "next_allocators.c", [COUNT, FULL];
     charges_and_forks_of_several_threads_make_no_race, "fork_charges.c", [COUNT, FULL];
-    forks_of_forks_make_no_race, "fork_glibc.c", [COUNT, SAMPLE];
-    samples_make_no_race, "sampled.c", [SAMPLE];
-    ends_of_lives_make_no_race, "lifetimes.c", [SAMPLE];
+    children_of_all_kinds_while_threads_churn_make_no_race, "fork_kinds.c", [COUNT, FULL];
+    forks_of_forks_make_no_race, "fork_glibc.c", [COUNT, SAMPLE], children("5");
+    a_child_whose_own_thread_comes_first_makes_no_race, "fork_thread_first.c", [COUNT, SAMPLE, FULL], children("2");
+    a_program_that_closes_everything_makes_no_race, "close_everything.c", [COUNT], children("1");
+    a_program_whose_files_may_not_grow_makes_no_race, "limit_file_size.c", [COUNT, FULL], children("1");
+    a_program_short_of_addresses_makes_no_race, "limit_address_space.c", [COUNT, FULL];
+    a_program_that_locks_its_memory_makes_no_race, "locked_memory.c", [COUNT, FULL];
+    samples_make_no_race, "sampled.c", [SAMPLE], children("1");
+    ends_of_lives_make_no_race, "lifetimes.c", [SAMPLE], children("1");
+    stacks_past_the_end_of_the_table_make_no_race, "full_overflow.c", [SAMPLE];
+    exact_stacks_make_no_race, "exact_figures.c", [FULL], children("1");
+    known_chains_of_calls_make_no_race, "call_chain.c", [SAMPLE, FULL], children("1");
+    a_thousand_threads_that_cross_make_no_race, "pressure_crossing.c", [COUNT, FULL];
     drivers_and_reclaimers_make_no_race, "pressure_threads.c", [COUNT, FULL];
     reclaimers_that_unregister_each_other_make_no_race, "pressure_reclaimers.c", [COUNT];
+    a_helper_and_those_of_its_children_make_no_race, "pressure_helper.c", [COUNT, FULL],
+        children("3").env("HEAPLEDGER_PRESSURE", "python,trim,jvm");
 }
 
 #[test]
@@ -240,7 +318,12 @@ fn a_library_unloaded_during_a_clean_up_makes_no_race() {
         .flags(prelude())
         .flags(headers())
         .build(&directory);
-    assert_no_race("pressure_unload.c", &[COUNT], &[plugin.as_os_str()]);
+    assert_no_race(
+        "pressure_unload",
+        "pressure_unload.c",
+        &[COUNT],
+        &with(plugin),
+    );
 }
 
 #[test]
@@ -252,12 +335,21 @@ fn a_race_is_seen_in_the_core_itself() {
     );
     let directory = workspace("races_caught");
     let program = build("races_caught.c", &directory);
-    for mode in [COUNT, SAMPLE, FULL] {
-        let output = run_in(mode, &directory, &program, &[]);
+    let ways = [
+        Way::default(),
+        children("1").with("forked"),
+        children("1").with("cloned"),
+    ];
+    for (way, mode) in ways
+        .iter()
+        .flat_map(|way| [COUNT, SAMPLE, FULL].map(|mode| (way, mode)))
+    {
+        let output = run_in(mode, &directory, &program, way);
         assert_eq!(
             (output.code(), output.text.as_str()),
             (66, ""),
-            "{}",
+            "{:?}: {}",
+            way.arguments,
             output.error
         );
         assert!(output.error.contains("data race"), "{}", output.error);

@@ -268,6 +268,38 @@ fn stalls_raise_to_moderate_once_in_15_s() {
     assert_eq!(simulation.decision.look_at, None);
 }
 
+/// Where answers help, budgets thin nothing out: what holds reports apart is their own time.
+#[test]
+fn of_stalls_that_are_reported_all_the_time_one_in_15_s_counts_at_each_level() {
+    let useful = Reclaimers {
+        freed_percent: 25,
+        ..USELESS
+    };
+    let mut simulation = Simulation::new(soft(1000 * MIB), useful, 10 * MIB);
+    let mut at = Vec::new();
+    for ms in 0..50_000u64 {
+        // At 35 s the limit raises the level by itself, which is answered at once.
+        if ms == 35_000 {
+            simulation.readings.live_bytes = 920 * MIB;
+            simulation.reclaimers.freed_percent = 6; // fair, and still at this level
+            simulation.step(Event::Look);
+        }
+        if ms % 500 == 0 && !(34_500..37_000).contains(&ms) {
+            simulation.step(Event::Psi);
+        }
+        simulation.turn(0);
+        while at.len() < simulation.started.len() {
+            let cycle = &simulation.started[at.len()];
+            at.push((cycle.trigger, cycle.level, ms / 1000));
+        }
+    }
+    let first = [0, 15, 30].map(|s| (Trigger::Psi, Level::Moderate, s));
+    assert_eq!(at[..3], first, "{at:?}");
+    assert_eq!(at[3], (Trigger::SoftLimit, Level::High, 35), "{at:?}");
+    // The first report at this level counts, though the last one below it was 7 s ago.
+    assert_eq!(at[4], (Trigger::Psi, Level::High, 37), "{at:?}");
+}
+
 #[test]
 fn wishes_wait_for_the_pause_and_are_answered_together() {
     let mut simulation = Simulation::new(Limits::default(), USELESS, 10 * MIB);

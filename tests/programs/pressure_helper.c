@@ -63,6 +63,9 @@ static void *last(void *main_thread)
 {
     pthread_join(*(pthread_t *)main_thread, NULL);
     say(1, "served\n");
+#if defined(RACES_H) /* the sanitizer has a thread too, and so there ours is never the last */
+    exit(0);
+#endif
     return NULL;
 }
 

@@ -170,8 +170,41 @@ static void fork_in_the_middle(void)
     }
 }
 
-int main(void)
+static int at_rest[2];
+
+/* Leaves a block and a slot to the child; at rest when it has said so, for as long as the process is there. */
+static void *rest(void *unused)
 {
+    unpack(atomic_exchange(&places[0], pack(77)));
+    char byte = 0;
+    REQUIRE(write(at_rest[1], &byte, 1) == 1);
+    for (;;)
+        pause();
+    return unused;
+}
+
+static void go_on_in_a_child(void)
+{
+    REQUIRE(pipe2(at_rest, O_CLOEXEC) == 0);
+    for (int i = 0; i < 3; i++) {
+        pthread_detach(start_thread(rest, NULL));
+        char byte;
+        REQUIRE(read(at_rest[0], &byte, 1) == 1);
+    }
+    pid_t child = fork();
+    if (child == 0)
+        return;
+    int status;
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 97);
+}
+
+/* With an argument all of it happens in the child of a process with several threads. */
+int main(int count, char **arguments)
+{
+    (void)arguments;
+    if (count > 1)
+        go_on_in_a_child();
     pthread_t reader = start_thread(read_books, NULL), starter = start_thread(start_short_threads, NULL);
     pthread_t threads[THREADS];
     for (size_t i = 0; i < THREADS; i++)

@@ -10,6 +10,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #if defined(HL_INTERPOSE) /* in the core; what it looks up, races_core.c finds */
 #define OURS(name) hooked_##name
@@ -18,12 +19,24 @@
 #define free_aligned_sized hooked_free_aligned_sized
 #define dlsym raced_dlsym
 #define dladdr raced_dladdr
+#define pthread_atfork raced_pthread_atfork
 void *dlsym(void *handle, const char *name);
 int dladdr(const void *address, Dl_info *info);
+int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 #else
 #define OURS(name) raced_##name
 #define pthread_create raced_pthread_create
+#define pthread_join raced_pthread_join
+#define pthread_detach raced_pthread_detach
+#define fork raced_fork
+#define _exit raced_exit
+#define syscall raced_syscall
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
+int pthread_join(pthread_t thread, void **result);
+int pthread_detach(pthread_t thread);
+pid_t fork(void);
+__attribute__((noreturn)) void _exit(int code);
+long syscall(long number, ...);
 struct hl_header *raced_ledger(void); /* as the core has it mapped */
 #endif
 

@@ -4,6 +4,8 @@
  */
 #include "program.h"
 
+#include <stdbool.h>
+
 static void *_Atomic handed;
 
 static void *take(void *unused)
@@ -15,11 +17,42 @@ static void *take(void *unused)
     return unused;
 }
 
-int main(void)
+static void hand_over(void)
 {
     pthread_t taker = start_thread(take, NULL);
     atomic_store_explicit(&handed, opaque(malloc(100)), memory_order_relaxed);
     pthread_join(taker, NULL);
+}
+
+static atomic_bool over;
+
+static void *stay(void *unused)
+{
+    while (!atomic_load(&over))
+        sched_yield();
+    return unused;
+}
+
+/* With "forked" it is the child of a process with several threads that does so, and with "cloned" one that libc knows nothing of. */
+int main(int count, char **arguments)
+{
+    if (count == 1) {
+        hand_over();
+    } else {
+        pthread_t other = start_thread(stay, NULL);
+        bool forks = strcmp(arguments[1], "forked") == 0;
+        pid_t child = forks ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (child == 0) {
+            hand_over();
+            _exit(0);
+        }
+        int status;
+        REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+        atomic_store(&over, true);
+        pthread_join(other, NULL);
+        if (status)
+            _exit(WEXITSTATUS(status));
+    }
     say(1, "not seen\n");
     return 0;
 }

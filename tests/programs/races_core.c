@@ -7,8 +7,15 @@
 
 #include <gnu/libc-version.h>
 #include <sanitizer/tsan_interface.h>
+#include <sys/prctl.h>
 
 #include <api.h>
+
+void __tsan_java_finalize(void); /* all that was done so far comes before what this thread does next */
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+void AnnotateIgnoreSyncBegin(const char *file, int line);
+void AnnotateIgnoreSyncEnd(const char *file, int line);
 
 #define GRANULE ((size_t)32) /* glibc's blocks are at least so far apart */
 #define MAPPED_BYTES ((size_t)128 << 10)
@@ -255,6 +262,8 @@ EXPORTED(size_t, malloc_usable_size, (void *block))
     return hl_do_malloc_usable_size(block);
 }
 
+/* ---- threads and forks ---- */
+
 struct thread {
     void *(*body)(void *);
     void *argument;
@@ -263,19 +272,171 @@ struct thread {
 static void *run(void *begun)
 {
     struct thread thread = *(struct thread *)begun;
+    enter();
     free(begun);
+    leave();
     void *result = thread.body(thread.argument);
     done(NULL); /* whatever else of the core's it called last */
+    __tsan_release((void *)pthread_self());
     return result;
 }
 
 EXPORTED(int, pthread_create,
          (pthread_t * thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument))
 {
+    enter();
     struct thread *begun = malloc(sizeof *begun);
+    leave();
     REQUIRE(begun);
     *begun = (struct thread){body, argument};
     return pthread_create(thread, attributes, run, begun);
+}
+
+/*
+ * By libc's own functions where the sanitizer would not know who is meant: it did not
+ * see the main thread begin, and in a forked child takes a thread for the one that had
+ * its place in the parent.
+ */
+static int (*libc_join)(pthread_t, void **), (*libc_detach)(pthread_t);
+static pthread_t main_thread;
+
+__attribute__((constructor)) static void find_libc(void)
+{
+    main_thread = pthread_self();
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    REQUIRE(libc);
+    *(void **)&libc_join = dlsym(libc, "pthread_join");
+    *(void **)&libc_detach = dlsym(libc, "pthread_detach");
+    REQUIRE(libc_join && libc_detach);
+}
+
+static int generation; /* how many forks ago the sanitizer began; those of which it knows nothing */
+
+EXPORTED(int, pthread_join, (pthread_t thread, void **result))
+{
+    if (!generation && !pthread_equal(thread, main_thread))
+        return pthread_join(thread, result);
+    int error = libc_join(thread, result);
+    __tsan_acquire((void *)thread);
+    return error;
+}
+
+EXPORTED(int, pthread_detach, (pthread_t thread))
+{
+    return generation ? libc_detach(thread) : pthread_detach(thread);
+}
+
+/* ---- children ---- */
+
+/*
+ * In the child of a process with several threads the sanitizer looks at nothing, nor
+ * at threads that begin there (ForkChildAfter and ThreadStart in its sources), since
+ * the others may have left its own locks taken. A clone without libc it does not
+ * notice at all, and looks at the child as before. So where a test says that all
+ * other threads are at rest then, a fork is such a clone, and what libc would do for
+ * the core is done here; elsewhere such a clone is treated as the sanitizer treats
+ * a fork.
+ */
+#define HANDLERS 4
+static struct {
+    void (*prepare)(void), (*parent)(void), (*child)(void);
+} handlers[HANDLERS];
+static int handler_count;
+
+int raced_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+int raced_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    REQUIRE(handler_count < HANDLERS);
+    handlers[handler_count].prepare = prepare;
+    handlers[handler_count].parent = parent;
+    handlers[handler_count++].child = child;
+    return pthread_atfork(prepare, parent, child);
+}
+
+/* Of the parent's threads none is left, so all that they did comes before what the child does. */
+static long clone_and_look(const long values[5])
+{
+    for (int i = handler_count; i-- > 0;)
+        if (handlers[i].prepare)
+            handlers[i].prepare();
+    long result = syscall(SYS_clone, values[0], values[1], values[2], values[3], values[4]);
+    if (result == 0) {
+        generation++;
+        __tsan_java_finalize();
+    }
+    for (int i = 0; i < handler_count; i++) {
+        void (*handler)(void) = result == 0 ? handlers[i].child : handlers[i].parent;
+        if (handler)
+            handler();
+    }
+    return result;
+}
+
+static bool looks_away;
+
+static void look_again(void)
+{
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+    AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
+}
+
+static long clone_and_look_away(const long values[5])
+{
+    before_fork();
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
+    long result = syscall(SYS_clone, values[0], values[1], values[2], values[3], values[4]);
+    if (result == 0) {
+        in_the_child();
+        looks_away = true;
+        return result;
+    }
+    look_again();
+    after_fork();
+    return result;
+}
+
+/* The sanitizer would complain of an end without a look. */
+EXPORTED(__attribute__((noreturn)) void, exit, (int code))
+{
+    if (looks_away)
+        look_again();
+    _exit(code);
+}
+
+/* So many generations of them. */
+static bool looks_at_children(void)
+{
+    const char *generations = getenv("RACES_LOOK_AT_CHILDREN");
+    return generations && atoi(generations) > generation;
+}
+
+EXPORTED(long, syscall, (long number, ...))
+{
+    long values[6];
+    va_list given;
+    va_start(given, number);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        values[i] = va_arg(given, long);
+    va_end(given);
+    if (number == SYS_clone)
+        return looks_at_children() ? clone_and_look(values) : clone_and_look_away(values);
+    return syscall(number, values[0], values[1], values[2], values[3], values[4], values[5]);
+}
+
+/* As libc's: the thread's number stands where who joins it waits for its end. */
+EXPORTED(pid_t, fork, (void))
+{
+    if (!looks_at_children())
+        return fork();
+    uintptr_t number = 0;
+    REQUIRE(prctl(PR_GET_TID_ADDRESS, &number) == 0);
+#if defined(__aarch64__)
+    long values[] = {SIGCHLD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, 0, 0, 0, (long)number};
+#else
+    long values[] = {SIGCHLD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, 0, 0, (long)number, 0};
+#endif
+    return (pid_t)clone_and_look(values);
 }
 
 hl_header *raced_ledger(void);
@@ -311,6 +472,8 @@ void *raced_dlsym(void *handle, const char *name)
         return (void *)raced_malloc;
     if (handle == RTLD_DEFAULT && strcmp(name, "free") == 0)
         return (void *)raced_free;
+    if (strcmp(name, "pthread_create") == 0)
+        return (void *)raced_pthread_create;
     for (size_t i = 0; handle == RTLD_NEXT && i < sizeof shims / sizeof *shims; i++)
         if (strcmp(name, shims[i].name) == 0)
             return shims[i].function;

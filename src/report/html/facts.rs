@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::pack::Column;
 use crate::analysis::{
-    Books, LifetimeSummary, ProcessReport, SideTotals, SizeSummary, Span, moments, seconds,
+    Books, LifetimeSummary, ProcessReport, SideTotals, SizeSummary, Span, is_contradicted, moments,
+    seconds,
 };
 use crate::counts::{Counts, Side};
 use crate::recording::model::{
@@ -244,6 +245,8 @@ struct EventData {
     before_bytes: u64,
     freed_bytes: u64,
     claimed_bytes: Option<u64>,
+    /// The ledger contradicts what was claimed.
+    is_contradicted: bool,
     took_s: f64,
     is_complete: bool,
     calls: Vec<CallData>,
@@ -258,6 +261,7 @@ impl EventData {
             before_bytes: event.before_bytes,
             freed_bytes: event.freed_bytes,
             claimed_bytes: event.claimed_bytes,
+            is_contradicted: is_contradicted(event),
             took_s: seconds(event.took_s),
             is_complete: event.is_complete,
             calls: event.reclaimers.iter().map(CallData::new).collect(),

@@ -260,6 +260,12 @@ function leaksSection() {
   return { section, refresh };
 }
 
+/** What reclaimers say they freed, and that the ledger contradicts it. */
+function claimedCell(event) {
+  if (event.claimed_bytes === null) return "–";
+  return event.is_contradicted ? [size(event.claimed_bytes), " ", element("span", { class: "bad" }, "contradicted")] : size(event.claimed_bytes);
+}
+
 /** Clean-ups, or nothing where there were none. */
 function cleanupsSection() {
   if (!data.processes.some((process) => process.pressure)) return null;
@@ -276,7 +282,7 @@ function cleanupsSection() {
       isNumber: true,
       hint: "by the reclaimers",
       value: (event) => event.claimed_bytes ?? -1,
-      cell: (event) => (event.claimed_bytes === null ? "–" : size(event.claimed_bytes)),
+      cell: claimedCell,
     },
     { key: "took", title: "Took", isNumber: true, value: (event) => event.took_s, cell: (event) => (event.is_complete ? duration(event.took_s) : "cut short") },
     { key: "calls", title: "Asked", kind: "soft", value: asked, cell: asked },

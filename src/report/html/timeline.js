@@ -308,7 +308,7 @@ class Timeline {
 }
 
 function eventText(event) {
-  const claimed = event.claimed_bytes === null ? "" : ` of ${size(event.claimed_bytes)} claimed`;
+  const claimed = event.claimed_bytes === null ? "" : ` of ${size(event.claimed_bytes)} claimed${event.is_contradicted ? ", which the ledger contradicts," : ""}`;
   const ended = event.is_complete ? `in ${duration(event.took_s)}` : "and was cut short";
   return `Clean-up (${event.trigger}, ${event.level}): freed ${size(event.freed_bytes)}${claimed} ${ended}`;
 }
