@@ -203,10 +203,8 @@ static bool raise(int64_t *peak, int64_t live)
 
 static uint64_t mono_ns(void)
 {
-    struct timespec now = {0, 0};
     /* Answered by the vDSO, and without rdtsc, which seccomp's strict mode forbids. */
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return hl_clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 static void add_slot_to_capture(const hl_slot *slot, uint32_t which, int64_t *sum)

@@ -2,6 +2,10 @@
  * core.h: what the core's files share, and the booking fast path.
  *
  * Order of the files, each using only those above it:
+ *   objects.c what objects ask of each other, at start-up
+ *   clock.c   the kernel's clocks
+ *   files.c   reading small files
+ *   room.c    what may be taken where address space is limited
  *   pages.c   the mapping: creating it, committing pages, texts
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
@@ -208,6 +212,11 @@ enum { HL_FRESH = 0, HL_STARTING = 1, HL_ON = 2, HL_OFF = 3 };
 
 /* True when this core keeps books: starts it on first use and after a fork. */
 bool hl_ready(void);
+
+/* ---- room.c ---- */
+/* Where asking how much is left may be in the way of an allocation, stands before what `next` names. */
+void hl_room_begin(hl_next *next);
+void hl_room_forked(void); /* in the child */
 
 /* ---- pages.c ---- */
 bool hl_ledger_create(const char *directory);

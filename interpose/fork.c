@@ -266,6 +266,7 @@ bool hl_fork_child(void)
 {
     inheritance old;
     remember(&old);
+    hl_room_forked();
     hl_me.fast = &hl_nobody;
     hl_me.slot = NULL;
     hl_me.own = NULL;

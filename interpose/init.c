@@ -239,13 +239,6 @@ static bool mangles_links(void)
 
 /* ---- the ledger ---- */
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now = {0, 0};
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Field 22 of /proc/self/stat, which comes behind the last ')'. */
 static uint64_t start_ticks(void)
 {
@@ -272,8 +265,8 @@ void hl_header_identify(void)
     header->parent_pid = (uint32_t)HL_SYS1(SYS_getppid, 0);
     header->uid = (uint32_t)HL_SYS1(SYS_geteuid, 0);
     header->start_ticks = start_ticks();
-    header->created_mono_ns = clock_ns(CLOCK_MONOTONIC);
-    header->created_unix_ns = clock_ns(CLOCK_REALTIME);
+    header->created_mono_ns = hl_clock_ns(CLOCK_MONOTONIC);
+    header->created_unix_ns = hl_clock_ns(CLOCK_REALTIME);
 }
 
 static void note_program(void)
@@ -367,6 +360,7 @@ static const hl_core_api *find_preload(void)
 /* HL_ON or HL_OFF. */
 static int start(void)
 {
+    hl_clock_begin();
     find_next();
     __atomic_store_n(&hl.delegate, find_preload(), __ATOMIC_RELAXED); /* rust.c looks at any time */
     if (hl.delegate)
@@ -380,6 +374,7 @@ static int start(void)
     if (hl.proven_glibc && hl.full_wanted)
         hl_chunks_learn(&hl.next, mangles_links());
 #endif
+    hl_room_begin(&hl.next);
     hl.has_other_ways = hl.abort_on_misuse && !hl.proven_glibc && has_other_ways();
     hl.glibc_blocks.has_words = hl.other_blocks.has_words = hl.full_wanted;
     if (!begin_ledger())

@@ -26,9 +26,7 @@ static hl_misuse *record_at(uint32_t index)
 
 static uint64_t mono_ns(void)
 {
-    struct timespec now = {0, 0};
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return hl_clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 static hl_misuse *find(const hl_misuse *like)
