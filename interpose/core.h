@@ -248,8 +248,13 @@ HL_COLD void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_s
 /* ---- chunks.c ---- */
 /* Once, where the next allocator is glibc's; `mangled`: it is 2.32 or later. */
 void hl_chunks_learn(const hl_next *next, bool mangled);
-/* False: a block of glibc's that was freed has not been handed out since. */
-HL_COLD bool hl_chunk_may_be_in_use(const void *block);
+/* Of a block of glibc's that was freed: whether it has been handed out since. */
+enum {
+    HL_CHUNK_MAY_BE_IN_USE = 0,
+    HL_CHUNK_LOOKS_FREE = 1, /* by its first word, which stays when it is handed out, until somebody writes there */
+    HL_CHUNK_IS_FREE = 2,
+};
+HL_COLD int hl_chunk_says(const void *block);
 
 /* ---- slots.c ---- */
 hl_private *hl_slot_claim(void); /* NULL: none left */

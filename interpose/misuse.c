@@ -75,7 +75,7 @@ static void stop(void)
     HL_SYS3(SYS_tgkill, hl_getpid(), hl_gettid(), SIGABRT);
 }
 
-void hl_misuse_note(const hl_misuse *like)
+void hl_misuse_note(const hl_misuse *like, bool is_certain)
 {
     hl_misuse *record = find(like);
     if (record)
@@ -83,7 +83,7 @@ void hl_misuse_note(const hl_misuse *like)
     else
         add(like);
     /* Who frees what we never saw may be right, and what was freed may have been given out again past us. */
-    if (hl.abort_on_misuse && like->kind != HL_MISUSE_NEVER_SEEN &&
+    if (hl.abort_on_misuse && is_certain && like->kind != HL_MISUSE_NEVER_SEEN &&
         !(like->kind == HL_MISUSE_DOUBLE_FREE && hl.has_other_ways))
         stop();
 }
