@@ -152,7 +152,7 @@ void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)
 
 uint32_t hl_quantum_here(void)
 {
-    return hl_quantum(hl_me.slot ? hl_me.slot : hl.shared);
+    return hl_quantum(hl_me.own ? hl_me.slot : hl.shared);
 }
 
 void hl_unbook_fully(uint32_t owner, uint64_t bytes, uint32_t side)

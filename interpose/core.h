@@ -290,6 +290,7 @@ void hl_window_begin(void); /* peaks of the process are noted anew */
 bool hl_fork_child(void);
 void hl_fork_begin(void);
 void hl_fork_parent(void);
+bool hl_forks_within(void); /* whether a signal handler forked, within a function of ours: asked in the child */
 
 /* ---- arena.c ---- */
 void *hl_arena_alloc(size_t alignment, size_t bytes, uint64_t call_site);

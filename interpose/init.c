@@ -310,18 +310,20 @@ static bool begin_ledger(void)
     return true;
 }
 
-/* In the child of a fork, where no kernel wiped: before Linux 4.14, and under emulators. */
-static void wipe_after_fork(void)
+/* In the child of a fork. Wipes where no kernel did: before Linux 4.14, and under emulators. */
+static void fork_happened(void)
 {
     atomic_store_explicit(&hl_wipe.glibc_malloc, NULL, memory_order_relaxed);
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
     hl_me.fast = &hl_nobody;
+    if (hl_forks_within())
+        hl_ready();
 }
 
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
-    pthread_atfork(hl_fork_begin, hl_fork_parent, wipe_after_fork);
+    pthread_atfork(hl_fork_begin, hl_fork_parent, fork_happened);
     HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK */);
 }
 

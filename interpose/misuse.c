@@ -82,8 +82,11 @@ void hl_misuse_note(const hl_misuse *like, bool is_certain)
         __atomic_fetch_add(&record->count, 1, __ATOMIC_RELAXED);
     else
         add(like);
-    /* Who frees what we never saw may be right, and what was freed may have been given out again past us. */
-    if (hl.abort_on_misuse && is_certain && like->kind != HL_MISUSE_NEVER_SEEN &&
-        !(like->kind == HL_MISUSE_DOUBLE_FREE && hl.has_other_ways))
+    /*
+     * Who frees what we never saw may be right, and what was freed may have been given
+     * out again past us, as may be what lay around it.
+     */
+    bool may_be_right = like->kind == HL_MISUSE_DOUBLE_FREE || (like->kind == HL_MISUSE_NEVER_ALLOCATED && like->allocated);
+    if (hl.abort_on_misuse && is_certain && like->kind != HL_MISUSE_NEVER_SEEN && !(may_be_right && hl.has_other_ways))
         stop();
 }

@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use common::report::{Report, rows};
 use common::{
-    Case, Output, assert_same, example, heapledger, preload_library, program, run, sources,
-    workspace,
+    Case, Output, assert_same, example, find_library, heapledger, preload_library, program, run,
+    skip, sources, workspace,
 };
 
 /// Over glibc's plain lists, which do not see every block that is freed twice.
@@ -226,6 +226,50 @@ fn a_double_free_by_two_threads_names_both() {
     assert_eq!(first[1].0, "free_in_thread", "{misuse:#}");
     let again = end(misuse, "freed", "misuse.c");
     assert_eq!(again.last().unwrap().0, "main", "{misuse:#}");
+}
+
+/// Over an allocator that is preloaded behind us, which is asked nothing of its blocks.
+fn mistakes_are_told_over(test: &str, library: &str) {
+    let directory = workspace(test);
+    let Some(allocator) = find_library(&[library]) else {
+        return skip(test, library);
+    };
+    let program = misuse_program(&directory);
+    let recording = directory.join("recording.hlr");
+    let expected = [
+        ("right", None),
+        ("double", Some("double_free")),
+        ("cycle", Some("double_free")),
+        ("resized", Some("double_free")),
+        ("threads", Some("double_free")),
+        ("inside", Some("free_of_unknown")),
+    ];
+    for (word, kind) in expected {
+        let output = run(heapledger()
+            .env("LD_PRELOAD", &allocator)
+            .args(["run", "-q", "--mode", "full", "--abort-on-misuse", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .args([program.as_os_str(), word.as_ref()]));
+        assert_eq!(output.code(), 0, "{word}: {output:?}");
+        let report = Report::read(&recording).unwrap();
+        let kinds: Vec<_> = misuses(&report)
+            .iter()
+            .map(|it| it["kind"].clone())
+            .collect();
+        let expected: Vec<_> = kind.into_iter().map(Value::from).collect();
+        assert_eq!(kinds, expected, "{word}: {report}");
+    }
+}
+
+#[test]
+fn mistakes_over_jemalloc_are_told() {
+    mistakes_are_told_over("misuse_jemalloc", "libjemalloc.so.2");
+}
+
+#[test]
+fn mistakes_over_mimalloc_are_told() {
+    mistakes_are_told_over("misuse_mimalloc", "libmimalloc.so.2");
 }
 
 #[test]
