@@ -9,10 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core's translation units; `hooks.c` joins them where malloc is defined.
-const CORE: [&str; 28] = [
+const CORE: [&str; 32] = [
     "arena.c",
     "api.c",
     "book.c",
+    "clock.c",
+    "files.c",
     "fork.c",
     "full.c",
     "helper.c",
@@ -22,11 +24,13 @@ const CORE: [&str; 28] = [
     "live.c",
     "map.c",
     "misuse.c",
+    "objects.c",
     "chunks.c",
     "owners.c",
     "pages.c",
     "pressure.c",
     "reclaim.c",
+    "room.c",
     "sample.c",
     "slots.c",
     "stacks.c",

@@ -152,7 +152,7 @@ void hl_unbook_slow(uint32_t owner, uint64_t bytes, uint32_t side)
 
 uint32_t hl_quantum_here(void)
 {
-    return hl_quantum(hl_me.slot ? hl_me.slot : hl.shared);
+    return hl_quantum(hl_me.own ? hl_me.slot : hl.shared);
 }
 
 void hl_unbook_fully(uint32_t owner, uint64_t bytes, uint32_t side)
@@ -203,10 +203,8 @@ static bool raise(int64_t *peak, int64_t live)
 
 static uint64_t mono_ns(void)
 {
-    struct timespec now = {0, 0};
     /* Answered by the vDSO, and without rdtsc, which seccomp's strict mode forbids. */
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return hl_clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 static void add_slot_to_capture(const hl_slot *slot, uint32_t which, int64_t *sum)

@@ -12,26 +12,14 @@
 #define HEADER 16u /* from a chunk to its block */
 #define SMALLEST 32u
 #define FASTEST 176u /* no chunk that is longer is in a fast bin, whatever mallopt says */
+#define CACHE_LISTS 64u /* at the end of a thread's cache, by length of chunk */
 enum { PREVIOUS_IN_USE = 1, MAPPED = 2, FLAGS = 7 };
 
 /* What the second word of a block says while a thread caches it; 0: this glibc has no such word. */
 static uint64_t cached_key;
+/* Until 2.33 it is where that thread's cache is: bytes of such a chunk. 0: it is the same for all threads. */
+static uint64_t cache_bytes;
 static bool links_are_mangled; /* as from glibc 2.32 on */
-
-HL_READS_FREE void hl_chunks_learn(const hl_next *next, bool mangled)
-{
-    uint64_t seen[2] = {0, 0};
-    links_are_mangled = mangled;
-    for (size_t i = 0; i < 2; i++) {
-        volatile uint64_t *block = next->malloc(HEADER * (i + 1));
-        if (!block)
-            return;
-        block[1] = i;
-        next->free((void *)(uintptr_t)block);
-        seen[i] = block[1];
-    }
-    cached_key = seen[0] == seen[1] ? seen[0] : 0;
-}
 
 typedef struct chunk {
     uintptr_t at;
@@ -60,7 +48,56 @@ static bool read_chunk(uintptr_t at, chunk *into)
     return into->bytes >= SMALLEST && into->bytes % HEADER == 0 && into->bytes >> 47 == 0;
 }
 
+HL_READS_FREE void hl_chunks_learn(const hl_next *next, bool mangled)
+{
+    uint64_t seen[2] = {0, 0};
+    chunk cache;
+    links_are_mangled = mangled;
+    for (size_t i = 0; i < 2; i++) {
+        volatile uint64_t *block = next->malloc(HEADER * (i + 1));
+        if (!block)
+            return;
+        block[1] = i;
+        next->free((void *)(uintptr_t)block);
+        seen[i] = block[1];
+    }
+    cached_key = seen[0] == seen[1] ? seen[0] : 0;
+    if (cached_key && read_chunk(cached_key - HEADER, &cache) && cache.bytes > CACHE_LISTS * sizeof(uint64_t))
+        cache_bytes = cache.bytes;
+}
+
 #define MOST_LINKS 64u /* that are followed: data that look like so many are none */
+
+static bool read_link(uintptr_t block, uint64_t *link)
+{
+    if (!read_word(block, link))
+        return false;
+    if (links_are_mangled)
+        *link ^= block >> 12;
+    return true;
+}
+
+/* The cache that a second word names has the block: a word alone could be data. */
+static bool is_listed(const chunk *it, uint64_t key)
+{
+    chunk cache;
+    uint64_t list = (it->bytes - SMALLEST) / HEADER, at;
+    if (!cache_bytes || list >= CACHE_LISTS || !read_chunk(key - HEADER, &cache) || cache.bytes != cache_bytes ||
+        !read_word(key + cache_bytes - HEADER - (CACHE_LISTS - list) * sizeof at, &at))
+        return false;
+    for (uint32_t links = 0; at && links < MOST_LINKS; links++) {
+        if (at == it->at + HEADER)
+            return true;
+        if (at % HEADER || !read_link(at, &at))
+            return false;
+    }
+    return false;
+}
+
+static bool is_cached(const chunk *it, uint64_t key)
+{
+    return cached_key && (key == cached_key || is_listed(it, key));
+}
 
 /*
  * A link leads to another chunk of the same length, whose link does so too, or is the
@@ -73,10 +110,8 @@ static bool is_in_fast_bin(const chunk *it)
     for (uint32_t links = 0; it->bytes <= FASTEST && links < MOST_LINKS; links++) {
         uintptr_t block = at.at + HEADER;
         uint64_t link;
-        if (!read_word(block, &link))
+        if (!read_link(block, &link))
             return false;
-        if (links_are_mangled)
-            link ^= block >> 12;
         if (!link)
             return links_are_mangled || links > 0;
         if (!read_chunk(link, &at) || at.bytes != it->bytes)
@@ -106,18 +141,20 @@ static bool is_inside_previous(const chunk *it)
     return is_inside && is_as_it_was(it);
 }
 
-bool hl_chunk_may_be_in_use(const void *block)
+int hl_chunk_says(const void *block)
 {
     chunk it;
     uint64_t key, next;
     if (!read_chunk((uintptr_t)block - HEADER, &it) || !read_word((uintptr_t)block + sizeof key, &key))
-        return false; /* given back to the kernel, or part of something else */
+        return HL_CHUNK_IS_FREE; /* given back to the kernel, or part of something else */
     if (it.flags & MAPPED)
-        return (it.at - it.before) % HL_PAGE_BYTES == 0 && (it.before + it.bytes) % HL_PAGE_BYTES == 0;
-    if ((cached_key && key == cached_key) || is_in_fast_bin(&it))
-        return false;
+        return (it.at - it.before) % HL_PAGE_BYTES == 0 && (it.before + it.bytes) % HL_PAGE_BYTES == 0
+                   ? HL_CHUNK_MAY_BE_IN_USE
+                   : HL_CHUNK_IS_FREE;
+    if (is_cached(&it, key))
+        return HL_CHUNK_IS_FREE;
     /* A free chunk that reaches to the end of its heap is what is left there. */
-    if (!read_word(it.at + it.bytes + sizeof next, &next) || !(next & PREVIOUS_IN_USE))
-        return false;
-    return !is_inside_previous(&it);
+    if (!read_word(it.at + it.bytes + sizeof next, &next) || !(next & PREVIOUS_IN_USE) || is_inside_previous(&it))
+        return HL_CHUNK_IS_FREE;
+    return is_in_fast_bin(&it) ? HL_CHUNK_LOOKS_FREE : HL_CHUNK_MAY_BE_IN_USE;
 }

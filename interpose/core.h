@@ -2,6 +2,10 @@
  * core.h: what the core's files share, and the booking fast path.
  *
  * Order of the files, each using only those above it:
+ *   objects.c what objects ask of each other, at start-up
+ *   clock.c   the kernel's clocks
+ *   files.c   reading small files
+ *   room.c    what may be taken where address space is limited
  *   pages.c   the mapping: creating it, committing pages, texts
  *   map.c     block address -> owner
  *   owners.c  call sites, modules and scopes -> owner identifiers
@@ -235,6 +239,11 @@ enum { HL_FRESH = 0, HL_STARTING = 1, HL_ON = 2, HL_OFF = 3 };
 /* True when this core keeps books: starts it on first use and after a fork. */
 bool hl_ready(void);
 
+/* ---- room.c ---- */
+/* Where asking how much is left may be in the way of an allocation, stands before what `next` names. */
+void hl_room_begin(hl_next *next);
+void hl_room_forked(void); /* in the child */
+
 /* ---- pages.c ---- */
 bool hl_ledger_create(const char *directory);
 void *hl_page_address(uint32_t page);
@@ -265,8 +274,13 @@ HL_COLD void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_s
 /* ---- chunks.c ---- */
 /* Once, where the next allocator is glibc's; `mangled`: it is 2.32 or later. */
 void hl_chunks_learn(const hl_next *next, bool mangled);
-/* False: a block of glibc's that was freed has not been handed out since. */
-HL_COLD bool hl_chunk_may_be_in_use(const void *block);
+/* Of a block of glibc's that was freed: whether it has been handed out since. */
+enum {
+    HL_CHUNK_MAY_BE_IN_USE = 0,
+    HL_CHUNK_LOOKS_FREE = 1, /* by its first word, which stays when it is handed out, until somebody writes there */
+    HL_CHUNK_IS_FREE = 2,
+};
+HL_COLD int hl_chunk_says(const void *block);
 
 /* ---- slots.c ---- */
 hl_private *hl_slot_claim(void); /* NULL: none left */
@@ -303,6 +317,7 @@ bool hl_fork_child(void);
 void hl_fork_begin(void);
 void hl_fork_hand_over(void);
 void hl_fork_parent(void);
+bool hl_forks_within(void); /* whether a signal handler forked, within a function of ours: asked in the child */
 
 /* ---- arena.c ---- */
 void *hl_arena_alloc(size_t alignment, size_t bytes, uint64_t call_site);

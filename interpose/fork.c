@@ -6,6 +6,8 @@
  * it has inherited; they are what its own ledger begins with. Owner, module
  * and scope identifiers stay what they were.
  */
+#include <sys/mman.h>
+
 #include "core.h"
 
 #define SUM_BYTES (sizeof(live_sum) * HL_MAX_OWNERS)
@@ -71,7 +73,7 @@ static void drop_note(void)
 
 /* What the thread that forked had in the parent, for whichever thread of the child begins its ledger. */
 static struct {
-    const hl_private *own;
+    hl_private *own;
     live_sum *noted;
 } forker;
 
@@ -82,10 +84,9 @@ void hl_fork_hand_over(void)
         forker.own = hl_me.own;
     if (hl_me.noted)
         forker.noted = hl_me.noted;
-    hl_me.own = NULL;
-    hl_me.slot = NULL;
+    hl_me.own = NULL; /* its slot stays an address, see left_over */
     hl_me.noted = NULL;
-    hl_me.no_slot = 0;
+    hl_me.no_slot = false;
 }
 
 /* A child that forks before it has booked anything still needs its parent's note. */
@@ -94,6 +95,76 @@ void hl_fork_parent(void)
     if (live_now() != HL_LIVE_NOT)
         drop_note();
 }
+
+/* ---- in the child: forked by a handler within one of our functions ---- */
+
+/*
+ * Such a function goes on in the child and writes to where its parent's books are, if
+ * the child has none of its own by then. So it gets them at once, which others get
+ * when they first allocate, since most children run another program. Known by what the
+ * kernel keeps of an interrupted thread on the stack of its handler: where it was,
+ * within this library or what that has called. In a program's own code that lies beside ours cannot be told.
+ */
+#if defined(HL_PRELOAD)
+#define LOOKED_THROUGH ((uintptr_t)64 << 10) /* of the stack: what a handler and fork itself take, and more */
+
+/* From the linker. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+static bool is_ours(uint64_t code)
+{
+    return code - (uintptr_t)__ehdr_start < (uintptr_t)(etext - __ehdr_start);
+}
+
+#if defined(__x86_64__)
+#define RETURNS 16u /* words on the stack, among which a function that was called has where it returns to */
+
+static HL_READS_FREE bool returns_here(uint64_t stack)
+{
+    const uint64_t *words = (const uint64_t *)(uintptr_t)stack;
+    if (stack % sizeof *words || !hl_can_be_read(stack) || !hl_can_be_read((uintptr_t)(words + RETURNS - 1)))
+        return false;
+    for (unsigned i = 0; i < RETURNS; i++)
+        if (is_ours(words[i]))
+            return true;
+    return false;
+}
+
+/* At the word of a signal's frame that says where the thread was: stack, code, flags, segments. */
+static HL_READS_FREE bool is_interrupted_here(const uint64_t *word)
+{
+    bool is_frame = (word[1] & 2) && word[1] >> 22 == 0 && (word[2] == 0x33 || word[2] == 0x002b000000000033);
+    return is_frame && (is_ours(word[0]) || returns_here(word[-1]));
+}
+#else
+/* ... link register, stack, code, processor state. */
+static HL_READS_FREE bool is_interrupted_here(const uint64_t *word)
+{
+    bool may_be_frame = (word[1] & 0x1f) == 0 && word[1] >> 32 == 0 && word[-1] % 16 == 0;
+    return may_be_frame && (is_ours(word[0]) || is_ours(word[-2]));
+}
+#endif
+
+bool hl_forks_within(void)
+{
+    uintptr_t from = (uintptr_t)__builtin_frame_address(0) + 2 * sizeof(uint64_t), page = from / HL_PAGE_BYTES;
+    for (uintptr_t at = from; at < from + LOOKED_THROUGH; at += sizeof(uint64_t)) {
+        uintptr_t last = at + 2 * sizeof(uint64_t); /* the last word that is looked at with it */
+        if (last / HL_PAGE_BYTES != page && !hl_can_be_read(last))
+            return false;
+        page = last / HL_PAGE_BYTES;
+        if (is_interrupted_here((const uint64_t *)at))
+            return true;
+    }
+    return false;
+}
+#else
+bool hl_forks_within(void)
+{
+    return false;
+}
+#endif
 
 /* ---- in the child: what it inherited ---- */
 
@@ -168,6 +239,7 @@ typedef struct inheritance {
     const hl_header *header;
     char *windows[HL_WINDOWS];
     hl_private *slots;
+    hl_private *own; /* of the thread that forked */
 } inheritance;
 
 static const void *old_page(const void *inherited, uint32_t page)
@@ -239,24 +311,59 @@ static void remember(inheritance *old)
     old->slots = atomic_load_explicit(&hl.slots, memory_order_relaxed);
     /* After a raw clone nobody has handed anything over. */
     hl_fork_hand_over();
-    const hl_private *own = forker.own;
+    old->own = forker.own;
     hl_me.noted = forker.noted;
     forker.own = NULL;
     forker.noted = NULL;
-    if (own)
-        hl_scopes_leave(own);
+    if (old->own)
+        hl_scopes_leave(old->own);
+}
+
+/*
+ * A signal handler may have forked, within one of our functions that go on in the
+ * child with addresses of what was the parent's. So that these stay addresses, the
+ * thread keeps its private part, and zeros lie where its parent's pages were: what is
+ * written there is lost, in place of ending the child. Until it forks itself.
+ */
+static struct {
+    hl_private *own;
+    char *windows[HL_WINDOWS];
+} left_over;
+
+#define WINDOW_BYTES ((size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES)
+
+static void release_private(hl_private *own)
+{
+    hl_full_end(&own->full);
+    hl_release(own, hl_private_bytes());
+}
+
+static void release_left_over(void)
+{
+    if (left_over.own)
+        release_private(left_over.own);
+    left_over.own = NULL;
+    for (uint32_t i = 0; i < HL_WINDOWS; i++)
+        if (left_over.windows[i])
+            hl_release(left_over.windows[i], WINDOW_BYTES);
 }
 
 static void forget(const inheritance *old)
 {
     for (hl_private *own = old->slots, *next; own; own = next) {
         next = own->next;
-        hl_full_end(&own->full);
-        hl_release(own, hl_private_bytes());
+        if (own != old->own)
+            release_private(own);
     }
-    for (uint32_t i = 0; i < HL_WINDOWS; i++)
-        if (old->windows[i])
-            hl_release(old->windows[i], (size_t)HL_WINDOW_PAGES * HL_PAGE_BYTES);
+    left_over.own = old->own;
+    for (uint32_t i = 0; i < HL_WINDOWS; i++) {
+        left_over.windows[i] = old->windows[i];
+        if (old->windows[i] && hl_sys_failed(HL_SYS6(SYS_mmap, old->windows[i], WINDOW_BYTES, PROT_READ | PROT_WRITE,
+                                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0))) {
+            hl_release(old->windows[i], WINDOW_BYTES);
+            left_over.windows[i] = NULL;
+        }
+    }
 }
 
 /* Where there is no room for the stacks, the child counts only. */
@@ -273,7 +380,9 @@ static void inherit_full(inheritance *old)
 bool hl_fork_child(void)
 {
     inheritance old;
+    release_left_over();
     remember(&old);
+    hl_room_forked();
     hl_me.fast = &hl_nobody;
     atomic_store_explicit(&hl.slots, NULL, memory_order_relaxed);
     bool kept = !hl.children_off && hl_ledger_create(hl.directory);

@@ -221,7 +221,8 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
         around = NULL;
     bool freed = says(map->shift, word, WORD_FREED, block);
     /* It may have been handed out past the hooks, and what lies around it have been freed so. */
-    if ((freed || around) && map == &hl.glibc_blocks && hl_chunk_may_be_in_use(block)) {
+    int chunk = (freed || around) && map == &hl.glibc_blocks ? hl_chunk_says(block) : HL_CHUNK_IS_FREE;
+    if (chunk == HL_CHUNK_MAY_BE_IN_USE) {
         around = NULL;
         freed = false;
     }
@@ -242,7 +243,7 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     }
     if (record.kind == HL_MISUSE_NEVER_SEEN && (__atomic_load_n(&hl.full_blind, __ATOMIC_RELAXED) || hl.header->flags & HL_FLAG_BYPASSED))
         return;
-    hl_misuse_note(&record);
+    hl_misuse_note(&record, chunk == HL_CHUNK_IS_FREE);
 }
 
 /* A live block that the other side has allocated, or of another size than the call says. */
@@ -262,7 +263,7 @@ static void check_return(const void *block, const hl_return *call, uint64_t live
                         .kind = other_size            ? HL_MISUSE_OTHER_SIZE
                                 : side == HL_SIDE_RUST ? HL_MISUSE_RUST_BY_C
                                                        : HL_MISUSE_C_BY_RUST};
-    hl_misuse_note(&record);
+    hl_misuse_note(&record, true);
 }
 
 /* ---- giving back ---- */
@@ -444,7 +445,7 @@ void hl_full_freed_again(const void *block, uint64_t bytes, uint32_t row, uint32
                         .called = 1 + row_here(hl_thread(), call_site, HL_SIDE_C),
                         .call = HL_CALL_FREE,
                         .kind = HL_MISUSE_DOUBLE_FREE};
-    hl_misuse_note(&record);
+    hl_misuse_note(&record, true);
 }
 
 /* ---- beginning ---- */

@@ -93,7 +93,7 @@ HL_COLD void hl_full_freed_again(const void *block, uint64_t bytes, uint32_t row
 /* ---- misuse.c ---- */
 
 /* `record` is all but `thread`, `mono_ns` and `count`. */
-HL_COLD void hl_misuse_note(const hl_misuse *record);
+HL_COLD void hl_misuse_note(const hl_misuse *record, bool is_certain); /* else nobody is ended for it */
 
 #pragma GCC visibility pop
 

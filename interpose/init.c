@@ -239,13 +239,6 @@ static bool mangles_links(void)
 
 /* ---- the ledger ---- */
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now = {0, 0};
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Field 22 of /proc/self/stat, which comes behind the last ')'. */
 static uint64_t start_ticks(void)
 {
@@ -272,8 +265,8 @@ void hl_header_identify(void)
     header->parent_pid = (uint32_t)HL_SYS1(SYS_getppid, 0);
     header->uid = (uint32_t)HL_SYS1(SYS_geteuid, 0);
     header->start_ticks = start_ticks();
-    header->created_mono_ns = clock_ns(CLOCK_MONOTONIC);
-    header->created_unix_ns = clock_ns(CLOCK_REALTIME);
+    header->created_mono_ns = hl_clock_ns(CLOCK_MONOTONIC);
+    header->created_unix_ns = hl_clock_ns(CLOCK_REALTIME);
 }
 
 static void note_program(void)
@@ -322,7 +315,7 @@ static bool begin_ledger(void)
  * Where another thread of the child is faster to allocate than the one that forked,
  * that one must not look into what is its parent's any more.
  */
-static void wipe_after_fork(void)
+static void fork_happened(void)
 {
     bool on = atomic_load_explicit(&hl.state, memory_order_relaxed) == HL_ON;
     if (on && hl.header->pid == hl_getpid()) /* a handler that came before has allocated */
@@ -331,12 +324,14 @@ static void wipe_after_fork(void)
     atomic_store_explicit(&hl_wipe.glibc_malloc, NULL, memory_order_relaxed);
     atomic_store_explicit(&hl_wipe.live, HL_LIVE_NOT, memory_order_relaxed);
     hl_me.fast = &hl_nobody;
+    if (hl_forks_within())
+        hl_ready();
 }
 
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
-    pthread_atfork(hl_fork_begin, hl_fork_parent, wipe_after_fork);
+    pthread_atfork(hl_fork_begin, hl_fork_parent, fork_happened);
     HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK */);
 }
 
@@ -375,6 +370,7 @@ static const hl_core_api *find_preload(void)
 /* HL_ON or HL_OFF. */
 static int start(void)
 {
+    hl_clock_begin();
     find_next();
     __atomic_store_n(&hl.delegate, find_preload(), __ATOMIC_RELAXED); /* rust.c looks at any time */
     if (hl.delegate)
@@ -388,6 +384,7 @@ static int start(void)
     if (hl.proven_glibc && hl.full_wanted)
         hl_chunks_learn(&hl.next, mangles_links());
 #endif
+    hl_room_begin(&hl.next);
     hl.has_other_ways = hl.abort_on_misuse && !hl.proven_glibc && has_other_ways();
     hl.glibc_blocks.has_words = hl.other_blocks.has_words = hl.full_wanted;
     if (!begin_ledger())

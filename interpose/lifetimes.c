@@ -15,8 +15,6 @@
  * for prctl, through which strict mode is entered; or whichever HEAPLEDGER_CLOCK
  * says.
  */
-#include <elf.h>
-#include <link.h>
 #include <time.h>
 
 #include "core.h"
@@ -50,109 +48,18 @@ static bool is_read_in_user_space(void)
     return false;
 }
 
-#if defined(__x86_64__) && !defined(HL_STATIC)
-static bool is_in(const struct dl_phdr_info *info, ElfW(Addr) at)
-{
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-        if (segment->p_type == PT_LOAD && at - (info->dlpi_addr + segment->p_vaddr) < segment->p_memsz)
-            return true;
-    }
-    return false;
-}
-
-/*
- * A table of the dynamic section: the loader has made it an address, but in the
- * kernel's own object. NULL: neither is within the object.
- */
-static const void *table_at(const struct dl_phdr_info *info, ElfW(Addr) at)
-{
-    if (is_in(info, at))
-        return (const void *)at;
-    return is_in(info, info->dlpi_addr + at) ? (const void *)(info->dlpi_addr + at) : NULL;
-}
-
-/* Of an object's dynamic section. */
-typedef struct tables {
-    const ElfW(Sym) *symbols;
-    const char *names;
-    size_t name_bytes;
-    uint32_t imports; /* symbols that are asked of others are among so many first ones; 0 or 1: it does not say */
-} tables;
-
-static tables tables_of(const struct dl_phdr_info *info)
-{
-    tables found = {NULL, NULL, 0, 0};
-    const ElfW(Dyn) *dynamic = NULL;
-    for (int i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
-            dynamic = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-    for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
-        const uint32_t *hash = NULL;
-        if (dynamic->d_tag == DT_SYMTAB)
-            found.symbols = table_at(info, dynamic->d_un.d_ptr);
-        else if (dynamic->d_tag == DT_STRTAB)
-            found.names = table_at(info, dynamic->d_un.d_ptr);
-        else if (dynamic->d_tag == DT_STRSZ)
-            found.name_bytes = dynamic->d_un.d_val;
-        else if (dynamic->d_tag == DT_GNU_HASH) /* where what it offers begins */
-            hash = table_at(info, dynamic->d_un.d_ptr);
-        else if (dynamic->d_tag == DT_HASH && !found.imports) /* all of them */
-            hash = table_at(info, dynamic->d_un.d_ptr);
-        if (hash)
-            found.imports = hash[1];
-    }
-    return found;
-}
-
-/*
- * Ends the search with 1 where an object asks others for prctl. What it asks for
- * comes first in its table. Of one that offers nothing GNU's linker writes as
- * if it asked for nothing either: then any such name is taken for asking.
- */
-static int asks_for_prctl(struct dl_phdr_info *info, size_t size, void *context)
-{
-    static const char name[] = "prctl";
-    (void)size;
-    (void)context;
-    const tables of = tables_of(info);
-    if (!of.symbols || !of.names)
-        return 0;
-    for (size_t at = 0; of.imports <= 1 && at + sizeof name <= of.name_bytes; at++)
-        if (hl_same_bytes(of.names + at, name, sizeof name))
-            return 1;
-    for (uint32_t i = 0; i < of.imports; i++)
-        if (of.symbols[i].st_shndx == SHN_UNDEF && is_text(of.names + of.symbols[i].st_name, name))
-            return 1;
-    return 0;
-}
-
 static bool may_forbid_the_counter(void)
 {
-    return dl_iterate_phdr(asks_for_prctl, NULL) != 0;
-}
-#elif defined(__x86_64__)
-static bool may_forbid_the_counter(void)
-{
-    return true;
-}
+#if defined(__x86_64__)
+    return hl_is_asked_for("prctl");
 #else
-static bool may_forbid_the_counter(void)
-{
     return false; /* whatever is forbidden, the counter can be read */
-}
 #endif
-
-static uint64_t ns_of(const struct timespec *time)
-{
-    return (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec;
 }
 
 uint64_t hl_now_ns(void)
 {
-    struct timespec now = {0, 0};
-    clock_gettime(chosen, &now);
-    return ns_of(&now);
+    return hl_clock_ns(chosen);
 }
 
 /* ---- lives ---- */
@@ -172,9 +79,7 @@ void hl_lifetimes_begin(bool choose)
     lifetimes = page ? hl_page_address(page) : NULL;
     if (!lifetimes)
         return;
-    struct timespec step = {0, 1};
-    clock_getres(chosen, &step);
-    lifetimes->step_ns = ns_of(&step);
+    lifetimes->step_ns = hl_clock_step_ns(chosen);
     __atomic_store_n(&hl.header->lifetimes, page, __ATOMIC_RELEASE); /* pairs with the reader's header copy */
 }
 

@@ -1,5 +1,5 @@
 /*
- * map.c: growth of the owner map, the walk over it, and looking around in it.
+ * map.c: growth of the owner map, strips of it, the walk over it, and looking around in it.
  */
 #include "core.h"
 
@@ -109,7 +109,8 @@ uint16_t *hl_map_grow(hl_map *map, const void *block)
     if (!grow_leaf(map, block, &made))
         return NULL;
     uintptr_t ahead = (uintptr_t)block + AHEAD;
-    if (made && ahead >> HL_LEAF_SHIFT != (uintptr_t)block >> HL_LEAF_SHIFT)
+    if (made && ahead >> HL_LEAF_SHIFT != (uintptr_t)block >> HL_LEAF_SHIFT &&
+        hl_is_ample(HL_LEAF_BYTES(map->shift)))
         grow_leaf(map, (const void *)ahead, &made);
     return hl_map_entry(map, block, map->shift);
 }

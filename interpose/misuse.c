@@ -26,9 +26,7 @@ static hl_misuse *record_at(uint32_t index)
 
 static uint64_t mono_ns(void)
 {
-    struct timespec now = {0, 0};
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return hl_clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 static hl_misuse *find(const hl_misuse *like)
@@ -77,15 +75,18 @@ static void stop(void)
     HL_SYS3(SYS_tgkill, hl_getpid(), hl_gettid(), SIGABRT);
 }
 
-void hl_misuse_note(const hl_misuse *like)
+void hl_misuse_note(const hl_misuse *like, bool is_certain)
 {
     hl_misuse *record = find(like);
     if (record)
         __atomic_fetch_add(&record->count, 1, __ATOMIC_RELAXED);
     else
         add(like);
-    /* Who frees what we never saw may be right, and what was freed may have been given out again past us. */
-    if (hl.abort_on_misuse && like->kind != HL_MISUSE_NEVER_SEEN &&
-        !(like->kind == HL_MISUSE_DOUBLE_FREE && hl.has_other_ways))
+    /*
+     * Who frees what we never saw may be right, and what was freed may have been given
+     * out again past us, as may be what lay around it.
+     */
+    bool may_be_right = like->kind == HL_MISUSE_DOUBLE_FREE || (like->kind == HL_MISUSE_NEVER_ALLOCATED && like->allocated);
+    if (hl.abort_on_misuse && is_certain && like->kind != HL_MISUSE_NEVER_SEEN && !(may_be_right && hl.has_other_ways))
         stop();
 }

@@ -64,9 +64,7 @@ void hl_pressure_unlock(uint64_t mask)
 
 uint64_t hl_mono_ns(void)
 {
-    struct timespec now = {0, 0};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return hl_clock_ns(CLOCK_MONOTONIC);
 }
 
 /* ---- the table; all under the lock ---- */

@@ -3,6 +3,8 @@
  *
  * What a row counts beside its stack is its writer's: sample.c, or full.c.
  */
+#include <sys/mman.h>
+
 #include "core.h"
 #include "stacks.h"
 #include "unwinder.h"
@@ -162,9 +164,11 @@ bool hl_rows_fit(void)
 /* The two rows of those that find no room come first. */
 bool hl_rows_begin(uint32_t rows, uint64_t mean_bytes)
 {
+    /* Where a handler forked within one of our functions, that goes on with the index where it was. */
     if (row_index)
-        hl_release((void *)(uintptr_t)row_index, sizeof *row_index * INDEX_CELLS);
-    row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
+        HL_SYS3(SYS_madvise, row_index, sizeof *row_index * INDEX_CELLS, MADV_DONTNEED);
+    else
+        row_index = hl_reserve(sizeof *row_index * INDEX_CELLS);
     if (!row_index || !begin_table(rows, mean_bytes))
         return false;
     for (uint32_t side = 0; side < HL_SIDES; side++) {

@@ -118,7 +118,10 @@ void hl_release(void *memory, size_t bytes);
  * asking here is an eighth of it at most.
  */
 bool hl_may_take(size_t bytes);
-/* Whether so much may be taken that the program is far from any limit still. */
+/*
+ * Whether so much may be taken that the program is far from any limit still. Asked
+ * in mode full alone: in the others it is what was so at start-up.
+ */
 bool hl_is_ample(size_t bytes);
 
 /*
@@ -130,6 +133,16 @@ static inline bool hl_can_be_read(uintptr_t at)
 {
     return HL_SYS4(SYS_rt_sigprocmask, -1, at, NULL, sizeof(uint64_t)) == -22 /* EINVAL */;
 }
+
+/* Whether a loaded object asks others for a function of that name. At start-up. */
+bool hl_is_asked_for(const char *name);
+/* A function of the object that the kernel maps into each process; NULL: not there. At start-up. */
+void *hl_kernel_function(const char *name);
+
+/* The kernel's clocks, whatever the program has made of clock_gettime. */
+void hl_clock_begin(void); /* at start-up, or they are read by system calls */
+uint64_t hl_clock_ns(int clock);
+uint64_t hl_clock_step_ns(int clock);
 
 /* Opens for reading; a descriptor, or -errno. */
 long hl_open(const char *path);

@@ -190,6 +190,17 @@ fn a_tight_address_space_limit_takes_nothing_from_the_program() {
 }
 
 #[test]
+fn asking_how_much_is_left_takes_nothing_from_the_program() {
+    let directory = workspace("limit_asking");
+    for (name, flags) in [("plain", &[][..]), ("caged", &["-DCAGED"][..])] {
+        let path = directory.join(name);
+        fs::create_dir_all(&path).expect("a directory");
+        let program = program("limit_asking.c").flags(flags).build(&path);
+        Case::new(&path, "limit_asking.c", program).check_with(FULL);
+    }
+}
+
+#[test]
 fn stacks_that_find_no_room_under_a_limit_are_counted() {
     let directory = workspace("limit_stacks");
     let program = program("limit_address_space.c").build(&directory);

@@ -180,6 +180,18 @@ fn counts_of_lives_are_those_of_the_stacks_estimates() {
 }
 
 #[test]
+fn a_program_that_replaces_the_clock_is_not_asked_for_the_time() {
+    let modes: [&[&str]; 3] = [
+        &["--mode", "count"],
+        &["--sample-bytes", "1"],
+        &["--mode", "full"],
+    ];
+    for mode in modes {
+        Case::of("clock_replaced.c").check_with(mode);
+    }
+}
+
+#[test]
 fn a_coarse_clock_says_what_it_cannot_tell() {
     let (directory, program) = built("lifetimes_coarse");
     let recording = directory.join("recording.hlr");

@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use common::report::{Report, rows};
 use common::{
-    Case, Output, assert_same, example, heapledger, preload_library, program, run, sources,
-    workspace,
+    Case, Output, assert_same, example, find_library, heapledger, preload_library, program, run,
+    skip, sources, workspace,
 };
 
 /// Over glibc's plain lists, which do not see every block that is freed twice.
@@ -228,6 +228,50 @@ fn a_double_free_by_two_threads_names_both() {
     assert_eq!(again.last().unwrap().0, "main", "{misuse:#}");
 }
 
+/// Over an allocator that is preloaded behind us, which is asked nothing of its blocks.
+fn mistakes_are_told_over(test: &str, library: &str) {
+    let directory = workspace(test);
+    let Some(allocator) = find_library(&[library]) else {
+        return skip(test, library);
+    };
+    let program = misuse_program(&directory);
+    let recording = directory.join("recording.hlr");
+    let expected = [
+        ("right", None),
+        ("double", Some("double_free")),
+        ("cycle", Some("double_free")),
+        ("resized", Some("double_free")),
+        ("threads", Some("double_free")),
+        ("inside", Some("free_of_unknown")),
+    ];
+    for (word, kind) in expected {
+        let output = run(heapledger()
+            .env("LD_PRELOAD", &allocator)
+            .args(["run", "-q", "--mode", "full", "--abort-on-misuse", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .args([program.as_os_str(), word.as_ref()]));
+        assert_eq!(output.code(), 0, "{word}: {output:?}");
+        let report = Report::read(&recording).unwrap();
+        let kinds: Vec<_> = misuses(&report)
+            .iter()
+            .map(|it| it["kind"].clone())
+            .collect();
+        let expected: Vec<_> = kind.into_iter().map(Value::from).collect();
+        assert_eq!(kinds, expected, "{word}: {report}");
+    }
+}
+
+#[test]
+fn mistakes_over_jemalloc_are_told() {
+    mistakes_are_told_over("misuse_jemalloc", "libjemalloc.so.2");
+}
+
+#[test]
+fn mistakes_over_mimalloc_are_told() {
+    mistakes_are_told_over("misuse_mimalloc", "libmimalloc.so.2");
+}
+
 #[test]
 fn the_same_mistake_again_and_again_is_one_record() {
     let directory = workspace("misuse_many");
@@ -246,7 +290,16 @@ fn abort_on_misuse_ends_the_program_there_with_the_record_kept() {
     let directory = workspace("misuse_abort");
     let program = misuse_program(&directory);
     let recording = directory.join("abort.hlr");
-    let output = recorded(&recording, &["--abort-on-misuse"], &program, "cycle");
+    let aborting = |word: &str| {
+        run(heapledger()
+            .args(["run", "-q", "--mode", "full", "--abort-on-misuse", "-o"])
+            .arg(&recording)
+            .arg("--")
+            .args([program.as_os_str(), word.as_ref()]))
+    };
+    let bare = run(Command::new(&program).arg("threads"));
+    assert_eq!(bare.code(), 0, "glibc does not see it: {bare:?}");
+    let output = aborting("threads");
     assert_eq!(
         (output.code(), output.text.as_str()),
         (134, ""),
@@ -255,8 +308,23 @@ fn abort_on_misuse_ends_the_program_there_with_the_record_kept() {
     let report = Report::read(&recording).unwrap();
     assert_eq!(report.root()["outcome"]["signal"], "SIGABRT");
     assert_end(the_misuse(&report), "freed", "free_again");
-    let output = recorded(&recording, &["--abort-on-misuse"], &program, "right");
-    assert_same(&bare(&program, "right"), &output);
+    assert_same(
+        &run(Command::new(&program).arg("right")),
+        &aborting("right"),
+    );
+}
+
+#[test]
+fn no_program_is_ended_for_what_the_first_word_of_a_block_says() {
+    let directory = workspace("misuse_first_word");
+    let program = misuse_program(&directory);
+    let recording = directory.join("word.hlr");
+    for word in ["unwritten", "cycle"] {
+        let output = recorded(&recording, &["--abort-on-misuse"], &program, word);
+        assert_same(&bare(&program, word), &output);
+        let report = Report::read(&recording).unwrap();
+        assert_eq!(the_misuse(&report)["kind"], "double_free", "{word}");
+    }
 }
 
 #[test]
@@ -468,6 +536,21 @@ fn memory_handed_out_past_the_hooks_is_freed_twice_by_nobody() {
     Case::new(&directory, "misuse_past.c", program).check();
 }
 
+#[test]
+fn threads_that_pass_blocks_past_the_hooks_make_no_mistake() {
+    let directory = workspace("misuse_passed");
+    let program = program("misuse_threads.c").build(&directory);
+    for _ in 0..5 {
+        let case = Case::new(&directory, "misuse_threads.c", program.clone());
+        let report = case.check_with(&["--mode", "full", "--abort-on-misuse"]);
+        let misuses = misuses(&report);
+        assert!(
+            misuses.iter().all(|misuse| misuse["certain"] == false),
+            "{report}"
+        );
+    }
+}
+
 /// Of `misuse_past.c`.
 const PAST_FREES: u64 = 9;
 
@@ -499,9 +582,8 @@ fn a_killed_program_s_ledger_has_its_misuse_without_a_recorder() {
     let ledgers = directory.join("ledgers");
     fs::create_dir(&ledgers).unwrap();
     let output = run(Command::new(&program)
-        .arg("cycle")
+        .arg("threads")
         .env("LD_PRELOAD", preload_library())
-        .env(UNSEEING.0, UNSEEING.1)
         .env("HEAPLEDGER_DIR", &ledgers)
         .env("HEAPLEDGER_MODE", "full")
         .env("HEAPLEDGER_ABORT_ON_MISUSE", "1"));

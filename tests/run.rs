@@ -381,6 +381,43 @@ fn a_static_program_runs_untracked_and_says_so() {
     assert_eq!(process.outcome, Outcome::ExitCode(3));
 }
 
+/// Their arguments and environments lie at the same place.
+#[test]
+fn a_stranger_that_executes_a_tracked_program_is_told_without_address_randomisation() {
+    let home = Home::new();
+    // Nothing tells whom the recorder has seen; half a second is ten times what it takes.
+    let stranger = r#"
+        #include <unistd.h>
+        int main(void) { usleep(500000); return execl("./followed", "./followed", (char *)0); }"#;
+    home.compile("stranger", stranger, &["-static"]);
+    let followed = "#include <unistd.h>\nint main(void) { return usleep(200000); }";
+    home.compile("followed", followed, &[]);
+    let output = home.run(&[
+        "-q",
+        "--",
+        "setarch",
+        "-R",
+        "sh",
+        "-c",
+        "./stranger; exit $?",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let recording = home.recording();
+    let named = |name: &str| {
+        let mut processes = recording.processes.iter();
+        processes.find(|process| process.exe.ends_with(name))
+    };
+    let stranger = named("/stranger").expect("it was seen");
+    assert_eq!(
+        stranger.untracked_reason.as_deref(),
+        Some("statically linked")
+    );
+    assert_eq!(stranger.outcome, Outcome::Exec);
+    let followed = named("/followed").expect("it was tracked");
+    assert_eq!(followed.untracked_reason, None);
+    assert_eq!(followed.pid, stranger.pid);
+}
+
 #[test]
 fn without_an_environment_a_child_is_said_to_be_untracked() {
     let home = Home::new();

@@ -31,7 +31,7 @@ pub(super) struct Image {
     pub pid: u32,
     pub start_ticks: u64,
     /// Tells images of one process apart.
-    pub arguments_at: u64,
+    pub laid_out: proc::LaidOut,
     /// `None` where the process cannot be seen: another pid namespace, an old kernel.
     pub pidfd: Option<OwnedFd>,
     /// When it began, CLOCK_MONOTONIC.
@@ -70,7 +70,7 @@ impl Image {
         Image {
             pid,
             start_ticks: 0,
-            arguments_at: 0,
+            laid_out: [0; 3],
             pidfd: None,
             created_mono_ns,
             books,
@@ -110,9 +110,9 @@ impl Image {
             return false;
         };
         self.start_ticks == other.start_ticks
-            && match other.arguments_at {
-                0 => process.untracked_reason.as_deref() == Some(super::NOT_LOADED),
-                arguments_at => arguments_at == self.arguments_at,
+            && match other.laid_out {
+                [0, ..] => process.untracked_reason.as_deref() == Some(super::NOT_LOADED),
+                laid_out => laid_out == self.laid_out,
             }
     }
 

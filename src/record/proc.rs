@@ -11,14 +11,19 @@ use crate::pressure::readings::resident_bytes;
 /// More threads than anybody looks at one by one.
 const MAX_NAMES: usize = 4096;
 
+/// Tells images of one process apart.
+pub(super) type LaidOut = [u64; 3];
+
 /// The fields of /proc/PID/stat that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub state: u8,
     pub parent_pid: u32,
     pub start_ticks: u64,
-    /// Where the arguments lie: changes with every exec.
-    pub arguments_at: u64,
+    /// Where its arguments begin, its code and its environment end: changes with every exec,
+    /// the first by address randomisation, the others with the program where that is off.
+    /// Zeros where we may not know.
+    pub laid_out: LaidOut,
     /// As waitpid would give it; 0 where we may not know.
     pub wait_status: i32,
 }
@@ -38,7 +43,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         state: *fields.first()?.as_bytes().first()?,
         parent_pid: number(4)? as u32,
         start_ticks: number(22)?,
-        arguments_at: number(48).unwrap_or(0),
+        laid_out: [48, 27, 51].map(|field| number(field).unwrap_or(0)),
         wait_status: number(52).unwrap_or(0) as i32,
     })
 }
@@ -150,7 +155,7 @@ mod tests {
                 state: b'Z',
                 parent_pid: 4,
                 start_ticks: 22,
-                arguments_at: 48,
+                laid_out: [48, 27, 51],
                 wait_status: 52
             }
         );

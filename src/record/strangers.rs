@@ -22,8 +22,8 @@ const MAX_PROCESSES: usize = 10_000;
 /// A young image may be about to create its ledger: it is judged when seen this often.
 const SIGHTINGS: u32 = 3;
 
-/// Identity of an image: start of the process, place of its arguments.
-pub(super) type Identity = (u64, u64);
+/// Identity of an image: start of the process, and what tells its images apart.
+pub(super) type Identity = (u64, proc::LaidOut);
 
 /// Something that the scan found out.
 pub(super) struct Found {
@@ -77,7 +77,7 @@ impl Strangers {
         let mut found = Vec::new();
         let mut seen = HashMap::new();
         for (pid, stat) in self.tree() {
-            let identity = (stat.start_ticks, stat.arguments_at);
+            let identity = (stat.start_ticks, stat.laid_out);
             if known(pid) == Some(identity) || matches!(stat.state, b'Z' | b'X') {
                 continue;
             }

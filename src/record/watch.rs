@@ -321,7 +321,7 @@ impl<'a> Watch<'a> {
         let (images, present) = (&self.images, &self.present);
         let known = |pid| {
             let image = images.get(present.get(&pid)?)?;
-            Some((image.start_ticks, image.arguments_at))
+            Some((image.start_ticks, image.laid_out))
         };
         let found = self.strangers.scan(known);
         let waiting: HashSet<u32> = self.arrivals.iter().map(|arrival| arrival.pid).collect();
@@ -336,7 +336,7 @@ impl<'a> Watch<'a> {
             let process = Box::new(found.process(self.run.start_unix_ns));
             let mut image = Image::new(found.pid, mono_ns(), BooksOf::Nobody(process));
             image.start_ticks = found.stat.start_ticks;
-            image.arguments_at = found.stat.arguments_at;
+            image.laid_out = found.stat.laid_out;
             image.pidfd = ending::open(found.pid);
             self.root_was_seen |= found.pid == self.root_pid;
             self.insert(image);

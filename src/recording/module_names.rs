@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,8 @@ pub(super) struct OpenModule {
     build_id: Vec<u8>,
     file: ReadCache<File>,
     file_bytes: u64,
+    /// What the file was like when it was opened.
+    version: Version,
     /// Lines are worth their price.
     wants_lines: bool,
     /// No call leads to a shim of Rust's.
@@ -86,12 +88,21 @@ pub(super) struct OpenModule {
     of_apart: [Option<Names>; 2],
 }
 
+/// Device, inode, length, and when it was last written.
+type Version = (u64, u64, u64, i64, i64);
+
+fn version_of(file: &File) -> Option<Version> {
+    let is = file.metadata().ok()?;
+    Some((is.dev(), is.ino(), is.len(), is.mtime(), is.mtime_nsec()))
+}
+
 impl OpenModule {
     /// Opens the file of a module, if it is still the one that was mapped.
     pub(super) fn open(module: &Module) -> Option<OpenModule> {
         let path = PathBuf::from(&module.path);
         let file = open_regular(&path)?;
         let file_bytes = file.metadata().ok()?.len();
+        let version = version_of(&file)?;
         let file = ReadCache::new(file);
         let elf = object::File::parse(&file).ok()?;
         if elf.build_id().ok()?.unwrap_or_default() != module.build_id {
@@ -103,6 +114,7 @@ impl OpenModule {
             build_id: module.build_id.clone(),
             file,
             file_bytes,
+            version,
             wants_lines,
             has_no_shims: false,
             itself: [None, None],
@@ -116,9 +128,7 @@ impl OpenModule {
     pub(super) fn name(&mut self, sites: &mut [Site], detail: Detail, tell: &dyn Fn(usize)) {
         let lines = detail == Detail::Full || self.wants_lines;
         let every: Vec<usize> = (0..sites.len()).collect();
-        let itself =
-            self.itself[usize::from(lines)].get_or_insert_with(|| Names::of(&self.path, lines));
-        itself.give(sites, &every, tell);
+        self.give_own(sites, &every, lines, tell);
         let lacks = |site: &Site| site.symbol.is_none() || (lines && site.file.is_none());
         let lacking: Vec<usize> = every
             .iter()
@@ -138,6 +148,48 @@ impl OpenModule {
         {
             self.has_no_shims = !mark_shims(&elf, sites, &every);
         }
+    }
+}
+
+impl OpenModule {
+    /// Gives what the file itself knows. It may have been replaced since it was opened: then
+    /// what was read of it before is all there is, with less detail than is asked for.
+    fn give_own(
+        &mut self,
+        sites: &mut [Site],
+        indices: &[usize],
+        lines: bool,
+        tell: &dyn Fn(usize),
+    ) {
+        let which = usize::from(lines);
+        if self.itself[which].is_none() && self.is_still_there() {
+            let mut names = Names::of(&self.path, lines);
+            let mut named = sites.to_vec();
+            names.give(&mut named, indices, tell);
+            // It is read when it is first asked.
+            if self.is_still_there() {
+                sites.clone_from_slice(&named);
+                self.itself[which] = Some(names);
+                return;
+            }
+        }
+        let [quick, full] = &mut self.itself;
+        let known = if lines {
+            full.as_mut().or(quick.as_mut())
+        } else {
+            quick.as_mut().or(full.as_mut())
+        };
+        if let Some(names) = known {
+            names.give(sites, indices, tell);
+        }
+    }
+
+    /// Tells whether the module's path leads to what was opened, or to another copy of it.
+    fn is_still_there(&self) -> bool {
+        let now = open_regular(&self.path);
+        let is_same = |file: &File| version_of(file) == Some(self.version);
+        now.as_ref().is_some_and(is_same)
+            || (!self.build_id.is_empty() && has_build_id(&self.path, &self.build_id).is_some())
     }
 }
 
@@ -263,4 +315,50 @@ fn inlined(function: &InlinedFn<'_>) -> Inlined {
 fn source_of(code: &CodeInfo<'_>) -> (Option<String>, Option<u32>) {
     let file = code.to_path().to_string_lossy().into_owned();
     (Some(file), code.line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::{ObjectSymbol, SymbolKind};
+
+    /// Gives where a function of a file begins.
+    fn some_function(path: &Path) -> u64 {
+        let bytes = std::fs::read(path).expect("a file");
+        let elf = object::File::parse(&*bytes).expect("an object");
+        let mut symbols = elf.symbols();
+        let function = symbols.find(|it| it.kind() == SymbolKind::Text && it.size() > 64);
+        function.expect("a function").address()
+    }
+
+    fn names(opened: &mut OpenModule, offset: u64, detail: Detail) -> Option<String> {
+        let mut sites = [Site {
+            offset: offset + 8,
+            ..Site::default()
+        }];
+        opened.name(&mut sites, detail, &|_| {});
+        sites[0].symbol.take()
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_gives_no_names_of_what_came_in_its_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("module");
+        let here = std::env::current_exe().expect("this program");
+        std::fs::copy(&here, &path).expect("a copy");
+        let offset = some_function(&path);
+        let bytes = std::fs::read(&path).expect("a file");
+        let build_id = object::File::parse(&*bytes).expect("an object").build_id();
+        let module = Module {
+            path: path.to_str().expect("text").to_owned(),
+            build_id: build_id.expect("readable").unwrap_or_default().to_vec(),
+        };
+        let mut opened = OpenModule::open(&module).expect("it is there");
+        opened.wants_lines = false; // as of the system's
+        let before = names(&mut opened, offset, Detail::Quick);
+        assert!(before.is_some());
+        std::fs::remove_file(&path).expect("it can be");
+        std::fs::copy("/bin/true", &path).expect("another");
+        assert_eq!(names(&mut opened, offset, Detail::Full), before);
+    }
 }

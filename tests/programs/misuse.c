@@ -8,6 +8,7 @@
  *     misuse inside      frees a block by an address inside it
  *     misuse static      frees what no allocator gave out
  *     misuse threads     frees in one thread what another has freed
+ *     misuse unwritten   frees what was handed out past the hooks where a block was freed, unwritten: right
  *     misuse many        frees six blocks twice, all at one place
  *
  * expect: outcome=exit:0 processes=1
@@ -61,6 +62,13 @@ static void *free_in_thread(void *block)
     return NULL;
 }
 
+/* As from a fast bin, whose link is its first word until somebody writes there. */
+SITE void *hand_out_past(size_t bytes)
+{
+    extern void *__libc_malloc(size_t);
+    return __libc_malloc(bytes);
+}
+
 SITE void do_right(void)
 {
     char *one = make_block(100), *other = make_block(100);
@@ -86,6 +94,11 @@ SITE void do_wrong(const char *word)
         free_again(no_block);
     } else if (strcmp(word, "threads") == 0) {
         pthread_join(start_thread(free_in_thread, block), NULL);
+        free_again(block);
+    } else if (strcmp(word, "unwritten") == 0) {
+        make_block(100);
+        free_first(block);
+        REQUIRE(hand_out_past(100) == block);
         free_again(block);
     } else if (strcmp(word, "many") == 0) {
         /* Each size has a list of its own, which a block is then in twice. */

@@ -98,7 +98,7 @@ impl Watch<'_> {
         // A child that was forked to exec may be another program by now: then its
         // arguments are not this image's.
         if let Some(stat) = stat.filter(|_| proc::maps(pid, strangers::LIBRARY) != Some(false)) {
-            image.arguments_at = stat.arguments_at;
+            image.laid_out = stat.laid_out;
         }
         if header.flags & layout::FLAG_BYPASSED != 0 {
             image.mapped = proc::mapped_files(pid);
