@@ -3,6 +3,7 @@
  * entry that the crate calls, which goes to whoever keeps the books.
  */
 #include "api.h"
+#include "book.h"
 
 /* ---- readers ---- */
 

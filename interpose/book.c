@@ -3,7 +3,7 @@
  */
 #include <time.h>
 
-#include "core.h"
+#include "book.h"
 
 /* ---- the shared slot: atomic, for threads that have none ---- */
 

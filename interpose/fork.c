@@ -8,7 +8,7 @@
  */
 #include <sys/mman.h>
 
-#include "core.h"
+#include "book.h"
 
 #define SUM_BYTES (sizeof(live_sum) * HL_MAX_OWNERS)
 

@@ -8,7 +8,7 @@
  */
 #include "full.h"
 
-#include "core.h"
+#include "book.h"
 #include "live.h"
 #include "stacks.h"
 #include "unwinder.h"

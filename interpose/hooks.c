@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "api.h"
+#include "book.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

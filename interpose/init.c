@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "api.h"
-#include "core.h"
+#include "book.h"
 
 #if defined(HL_PRELOAD)
 /* The oldest versions of what moved in glibc 2.34, so that older systems load us. */

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core.h"
+#include "book.h"
 #include "full.h"
 #include "ledger.h"
 #include "sys.h"

@@ -7,6 +7,7 @@
  * closer together than the next allocator's.
  */
 #include "api.h"
+#include "book.h"
 
 /* What malloc aligns to, as std's System allocator assumes of this target. */
 #define MALLOC_ALIGNMENT 16u

@@ -5,7 +5,7 @@
  * thread takes it over, private part and all, so memory follows the largest
  * number of threads alive at once. Nothing runs when a thread ends.
  */
-#include "core.h"
+#include "book.h"
 #include "unwinder.h"
 
 #define PROBES 8 /* threads whose end is asked after before a new slot is made */
