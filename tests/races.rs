@@ -20,6 +20,10 @@
 //!   clone have no state of the runtime's, so no program begins any.
 //! - **A destructor that re-arms itself to the last** (`rearming_destructor.c`) runs after
 //!   the runtime's own destructor has taken the thread's state down.
+//! - **Memory that is passed on past the hooks** (`misuse_threads.c`, `__libc_malloc`): the
+//!   allocator below the core is `races_core.c`'s there, so no other is beside it. Nor is
+//!   a program looked at that is about single steps (`strip_interrupted.c`) or a filter of
+//!   system calls (`limit_asking.c`), or that has a race of its own (`unwind_shapes.c`).
 //! - **The last thread.** The runtime has a thread of its own, so ours is never the last
 //!   but one.
 #![cfg(all(
@@ -38,7 +42,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use common::{Output, library, program, run, run_within, sources, workspace};
+use common::{Output, is_root, library, program, run, run_within, sources, workspace};
 
 /// The sanitizer slows programs down tenfold, and processors are shared.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -298,11 +302,24 @@ clean! {
     stacks_past_the_end_of_the_table_make_no_race, "full_overflow.c", [SAMPLE];
     exact_stacks_make_no_race, "exact_figures.c", [FULL], children("1");
     known_chains_of_calls_make_no_race, "call_chain.c", [SAMPLE, FULL], children("1");
+    long_heaps_of_two_threads_make_no_race, "strips.c", [COUNT, FULL], children("1");
+    misuse_by_two_threads_makes_no_race, "misuse.c", [FULL];
     a_thousand_threads_that_cross_make_no_race, "pressure_crossing.c", [COUNT, FULL];
     drivers_and_reclaimers_make_no_race, "pressure_threads.c", [COUNT, FULL];
     reclaimers_that_unregister_each_other_make_no_race, "pressure_reclaimers.c", [COUNT];
     a_helper_and_those_of_its_children_make_no_race, "pressure_helper.c", [COUNT, FULL],
         children("3").env("HEAPLEDGER_PRESSURE", "python,trim,jvm");
+}
+
+#[test]
+fn programs_that_give_root_up_make_no_race() {
+    let test = "programs_that_give_root_up_make_no_race";
+    needs!(test, prefix().is_some(), "thread sanitizer");
+    needs!(test, is_root(), "root");
+    let way = Way::default();
+    assert_no_race("dropped", "drop_privileges.c", &[COUNT, FULL], &way);
+    let cage = workspace("races_cage");
+    assert_no_race("caged", "chroot_fork.c", &[COUNT, FULL], &with(cage));
 }
 
 #[test]
