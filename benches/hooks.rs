@@ -4,6 +4,9 @@
 //! The programs time slices of a millisecond and give the shortest; all
 //! variants take turns, a process each, round by round; shown is the median of
 //! the rounds' ratios. `--library FILE` measures another build beside this one.
+//! Beside it the least that such books could cost: `entries` notes each block's
+//! owner and does nothing else, `counters` counts as well, and neither makes sure
+//! of anything (benches/programs/entries.c).
 
 mod common;
 
@@ -56,6 +59,8 @@ fn main() {
         Variant::preloaded("forwarding", build("forwarding", "forwarding.so")),
         Variant::ledger("heapledger", preload_library(), &ledgers),
         Variant::sampled("sample", preload_library(), &ledgers),
+        Variant::preloaded("entries", build("entries", "entries.so")),
+        Variant::preloaded("counters", build("counters", "counters.so")),
     ];
     if let Some(other) = option("--library") {
         variants.push(Variant::ledger("other", other, &ledgers));

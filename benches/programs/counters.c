@@ -1,0 +1,3 @@
+/* See entries.c. */
+#define COUNTERS
+#include "entries.c"
