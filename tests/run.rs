@@ -421,7 +421,8 @@ fn a_stranger_that_executes_a_tracked_program_is_told_without_address_randomisat
 #[test]
 fn without_an_environment_a_child_is_said_to_be_untracked() {
     let home = Home::new();
-    home.run(&["-q", "--", "sh", "-c", "env -i sleep 0.5"]);
+    // Without the kernel's reports of processes it is looked for, which takes its time beside other work.
+    home.run(&["-q", "--", "sh", "-c", "env -i sleep 3"]);
     let recording = home.recording();
     let reasons: Vec<_> = recording
         .processes
@@ -434,7 +435,8 @@ fn without_an_environment_a_child_is_said_to_be_untracked() {
 #[test]
 fn signals_reach_the_program_once() {
     let home = Home::new();
-    let script = "trap 'n=$((n+1))' USR1; trap 'exit $((n+50))' TERM; touch ready; while :; do sleep 0.02; done";
+    let script = "trap 'n=$((n+1)); touch user' USR1; trap 'touch other' USR2; \
+        trap 'exit $((n+50))' TERM; touch ready; while :; do sleep 0.02; done";
     let mut run = home
         .command()
         .args(["run", "-q", "-o", "r.hlr", "--", "bash", "-c", script])
@@ -442,9 +444,16 @@ fn signals_reach_the_program_once() {
         .unwrap();
     let pid = run.id().to_string();
     wait_for(&home.path().join("ready"));
-    for signal in ["-USR1", "-TERM"] {
+    // A second USR1 would come before the next signal, which takes the same way.
+    for (signal, heard) in [
+        ("-USR1", Some("user")),
+        ("-USR2", Some("other")),
+        ("-TERM", None),
+    ] {
         Command::new("kill").args([signal, &pid]).status().unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        if let Some(heard) = heard {
+            wait_for(&home.path().join(heard));
+        }
     }
     assert_eq!(run.wait().unwrap().code(), Some(51));
 }
