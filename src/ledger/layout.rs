@@ -5,6 +5,7 @@
 //! said of it, so a change on one side alone does not build.
 
 #[cfg(heapledger_core)]
+#[allow(dead_code)] // a use in an assertion alone is none to older compilers
 mod facts {
     include!(concat!(env!("OUT_DIR"), "/layout_facts.rs"));
 }
@@ -12,7 +13,8 @@ mod facts {
 /// Declares constants and compares them with the C header's.
 macro_rules! constants {
     ($($name:ident: $kind:ty = $value:expr;)*) => {
-        $(pub(crate) const $name: $kind = $value;
+        $(#[allow(dead_code)] // as above
+        pub(crate) const $name: $kind = $value;
         #[cfg(heapledger_core)]
         const _: () = assert!($name as u64 == facts::constant::$name, stringify!($name));)*
     };
