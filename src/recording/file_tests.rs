@@ -47,6 +47,7 @@ fn misuse(site: u32) -> Misuse {
         })
     };
     Misuse {
+        may_be_right: true,
         kind: MisuseKind::DoubleFree,
         address: u64::MAX,
         is_realloc: false,
