@@ -205,6 +205,18 @@ fn every_truncation_gives_all_complete_frames() {
 }
 
 #[test]
+fn a_recording_that_ends_before_its_start_says_so() {
+    let (bytes, _) = sample();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes[..PREAMBLE_BYTES]).unwrap();
+    let recording = Recording::open(file.path()).unwrap();
+    assert_eq!(
+        recording.warnings,
+        ["the recording ends before it says what was run"]
+    );
+}
+
+#[test]
 fn another_layout_is_named() {
     let (mut bytes, _) = sample();
     bytes[8] = 9;
