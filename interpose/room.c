@@ -173,7 +173,13 @@ bool hl_leaves_most(size_t bytes)
     static _Atomic size_t refusals;
     if (takes_from(&refusals, 1))
         return false;
-    bool leaves = can_be_taken(BOOKS_SHARE * bytes, true);
+    bool leaves;
+    if (hl.full_wanted && !tries) {
+        uint64_t limit, left;
+        leaves = !is_told(&limit, &left) || left >= BOOKS_SHARE * bytes;
+    } else {
+        leaves = can_be_taken(BOOKS_SHARE * bytes, true);
+    }
     if (!leaves)
         atomic_store_explicit(&refusals, REFUSALS, memory_order_relaxed);
     return leaves;
