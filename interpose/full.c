@@ -221,7 +221,8 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
         around = NULL;
     bool freed = says(map->shift, word, WORD_FREED, block);
     /* It may have been handed out past the hooks, and what lies around it have been freed so. */
-    int chunk = (freed || around) && map == &hl.glibc_blocks ? hl_chunk_says(block) : HL_CHUNK_IS_FREE;
+    bool asked = (freed || around) && map == &hl.glibc_blocks;
+    int chunk = asked ? hl_chunk_says(block, freed && is_ours(hl_exact_row(row_of_free(word)), hl_me.own)) : HL_CHUNK_IS_FREE;
     if (chunk == HL_CHUNK_MAY_BE_IN_USE) {
         around = NULL;
         freed = false;

@@ -9,6 +9,7 @@
  *     misuse static      frees what no allocator gave out
  *     misuse threads     frees in one thread what another has freed
  *     misuse unwritten   frees what was handed out past the hooks where a block was freed, unwritten: right
+ *     misuse flushed     the same where a thread freed it that has ended since: right
  *     misuse many        frees six blocks twice, all at one place
  *     misuse surely      frees three blocks twice at one place; the last is too long for a fast bin
  *
@@ -99,6 +100,11 @@ SITE void do_wrong(const char *word)
     } else if (strcmp(word, "unwritten") == 0) {
         make_block(100);
         free_first(block);
+        REQUIRE(hand_out_past(100) == block);
+        free_again(block);
+    } else if (strcmp(word, "flushed") == 0) {
+        make_block(100);
+        pthread_join(start_thread(free_in_thread, block), NULL);
         REQUIRE(hand_out_past(100) == block);
         free_again(block);
     } else if (strcmp(word, "many") == 0) {
