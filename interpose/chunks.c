@@ -141,7 +141,7 @@ static bool is_inside_previous(const chunk *it)
     return is_inside && is_as_it_was(it);
 }
 
-int hl_chunk_says(const void *block)
+int hl_chunk_says(const void *block, bool by_us)
 {
     chunk it;
     uint64_t key, next;
@@ -151,10 +151,12 @@ int hl_chunk_says(const void *block)
         return (it.at - it.before) % HL_PAGE_BYTES == 0 && (it.before + it.bytes) % HL_PAGE_BYTES == 0
                    ? HL_CHUNK_MAY_BE_IN_USE
                    : HL_CHUNK_IS_FREE;
-    if (is_cached(&it, key))
+    /* What a thread cached goes into a bin when it ends, whose blocks are handed out with the key in them. */
+    bool cached = is_cached(&it, key);
+    if (cached && by_us)
         return HL_CHUNK_IS_FREE;
     /* A free chunk that reaches to the end of its heap is what is left there. */
     if (!read_word(it.at + it.bytes + sizeof next, &next) || !(next & PREVIOUS_IN_USE) || is_inside_previous(&it))
         return HL_CHUNK_IS_FREE;
-    return is_in_fast_bin(&it) ? HL_CHUNK_LOOKS_FREE : HL_CHUNK_MAY_BE_IN_USE;
+    return cached || is_in_fast_bin(&it) ? HL_CHUNK_LOOKS_FREE : HL_CHUNK_MAY_BE_IN_USE;
 }

@@ -277,10 +277,10 @@ void hl_chunks_learn(const hl_next *next, bool mangled);
 /* Of a block of glibc's that was freed: whether it has been handed out since. */
 enum {
     HL_CHUNK_MAY_BE_IN_USE = 0,
-    HL_CHUNK_LOOKS_FREE = 1, /* by its first word, which stays when it is handed out, until somebody writes there */
+    HL_CHUNK_LOOKS_FREE = 1, /* by its first words, which stay when it is handed out, until somebody writes there */
     HL_CHUNK_IS_FREE = 2,
 };
-HL_COLD int hl_chunk_says(const void *block);
+HL_COLD int hl_chunk_says(const void *block, bool by_us); /* freed by this thread */
 
 /* ---- slots.c ---- */
 hl_private *hl_slot_claim(void); /* NULL: none left */

@@ -221,7 +221,8 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
         around = NULL;
     bool freed = says(map->shift, word, WORD_FREED, block);
     /* It may have been handed out past the hooks, and what lies around it have been freed so. */
-    int chunk = (freed || around) && map == &hl.glibc_blocks ? hl_chunk_says(block) : HL_CHUNK_IS_FREE;
+    bool asked = (freed || around) && map == &hl.glibc_blocks;
+    int chunk = asked ? hl_chunk_says(block, freed && is_ours(hl_exact_row(row_of_free(word)), hl_me.own)) : HL_CHUNK_IS_FREE;
     if (chunk == HL_CHUNK_MAY_BE_IN_USE) {
         around = NULL;
         freed = false;
@@ -243,7 +244,9 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     }
     if (record.kind == HL_MISUSE_NEVER_SEEN && (__atomic_load_n(&hl.full_blind, __ATOMIC_RELAXED) || hl.header->flags & HL_FLAG_BYPASSED))
         return;
-    hl_misuse_note(&record, chunk == HL_CHUNK_IS_FREE);
+    /* What was freed may have been given out again past us, as may be what lay around it. */
+    record.doubt = (freed || around) && (chunk == HL_CHUNK_LOOKS_FREE || hl.has_other_ways);
+    hl_misuse_note(&record);
 }
 
 /* A live block that the other side has allocated, or of another size than the call says. */
@@ -263,7 +266,7 @@ static void check_return(const void *block, const hl_return *call, uint64_t live
                         .kind = other_size            ? HL_MISUSE_OTHER_SIZE
                                 : side == HL_SIDE_RUST ? HL_MISUSE_RUST_BY_C
                                                        : HL_MISUSE_C_BY_RUST};
-    hl_misuse_note(&record, true);
+    hl_misuse_note(&record);
 }
 
 /* ---- giving back ---- */
@@ -445,7 +448,7 @@ void hl_full_freed_again(const void *block, uint64_t bytes, uint32_t row, uint32
                         .called = 1 + row_here(hl_thread(), call_site, HL_SIDE_C),
                         .call = HL_CALL_FREE,
                         .kind = HL_MISUSE_DOUBLE_FREE};
-    hl_misuse_note(&record, true);
+    hl_misuse_note(&record);
 }
 
 /* ---- beginning ---- */

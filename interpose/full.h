@@ -92,8 +92,8 @@ HL_COLD void hl_full_freed_again(const void *block, uint64_t bytes, uint32_t row
 
 /* ---- misuse.c ---- */
 
-/* `record` is all but `thread`, `mono_ns` and `count`. */
-HL_COLD void hl_misuse_note(const hl_misuse *record, bool is_certain); /* else nobody is ended for it */
+/* `record` is all but `thread`, `mono_ns` and `count`. Where it is in doubt nobody is ended for it. */
+HL_COLD void hl_misuse_note(const hl_misuse *record);
 
 #pragma GCC visibility pop
 

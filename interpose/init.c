@@ -385,7 +385,7 @@ static int start(void)
         hl_chunks_learn(&hl.next, mangles_links());
 #endif
     hl_room_begin(&hl.next);
-    hl.has_other_ways = hl.abort_on_misuse && !hl.proven_glibc && has_other_ways();
+    hl.has_other_ways = hl.full_wanted && !hl.proven_glibc && has_other_ways();
     hl.glibc_blocks.has_words = hl.other_blocks.has_words = hl.full_wanted;
     if (!begin_ledger())
         return HL_OFF;

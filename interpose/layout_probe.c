@@ -159,6 +159,7 @@ void hl_layout_probe(void)
     FIELD(hl_misuse, mono_ns);
     FIELD(hl_misuse, count);
     FIELD(hl_misuse, call);
+    FIELD(hl_misuse, doubt);
     FIELD(hl_misuse, kind);
 
     BYTES(hl_samples);

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define HL_MAGIC 0x5247444c50414548ull /* "HEAPLDGR" in memory, little endian */
-#define HL_LAYOUT 7u
+#define HL_LAYOUT 8u
 
 #define HL_PAGE_BYTES 4096u
 #define HL_MAX_PAGES 32768u /* 128 MiB, the size of the sparse file */
@@ -287,7 +287,7 @@ enum {
     HL_CALL_REALLOC = 2,
 };
 
-/* A call that no program may make. The same kind with the same stacks is one record. */
+/* A call that no program may make. The same kind with the same stacks, as sure, is one record. */
 typedef struct hl_misuse {
     uint64_t block;     /* the pointer given, the first time */
     uint64_t bytes;     /* of the block that it is, was, or lies inside; 0: of none, or not known */
@@ -298,7 +298,8 @@ typedef struct hl_misuse {
     uint32_t thread;    /* tid */
     uint64_t mono_ns;   /* CLOCK_MONOTONIC, the first time */
     uint64_t count;     /* atomic */
-    uint32_t call;
+    uint16_t call;
+    uint16_t doubt;     /* 1: its block may have been handed out again past us, and the call be right */
     uint32_t kind;      /* release, last but for `count` */
 } hl_misuse;
 

@@ -87,7 +87,11 @@ static bool grow_leaf(hl_map *map, const void *block, bool *made)
     *made = false;
     size_t bytes = HL_LEAF_BYTES(map->shift) + (map->has_words ? HL_PIECES_BYTES : 0);
     _Atomic uintptr_t *place = (_Atomic uintptr_t *)node + number;
-    uintptr_t wished = atomic_load_explicit(place, memory_order_relaxed) ? 0 : wish(map, number);
+    bool is_new = !atomic_load_explicit(place, memory_order_relaxed);
+    /* Where little is left it is the program's: blocks there are in no figure. */
+    if (is_new && !hl_leaves_most(bytes))
+        return false;
+    uintptr_t wished = is_new ? wish(map, number) : 0;
     if (!grow(place, bytes, number * HL_LEAF_BYTES(map->shift), wished, made))
         return false;
     if (*made && map->has_words)

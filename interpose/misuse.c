@@ -1,7 +1,7 @@
 /*
  * misuse.c: the table of calls that no program may make.
  *
- * The same kind with the same stacks is one record, counted up. Two threads that
+ * The same kind with the same stacks, as sure, is one record, counted up. Two threads that
  * are first with the same one at the same time may make two.
  */
 #include <signal.h>
@@ -34,7 +34,7 @@ static hl_misuse *find(const hl_misuse *like)
     uint32_t count = __atomic_load_n(&hl.samples->misuse_count, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < count && i < HL_MAX_MISUSES; i++) {
         hl_misuse *record = record_at(i);
-        if (record && __atomic_load_n(&record->kind, __ATOMIC_ACQUIRE) == like->kind && record->call == like->call &&
+        if (record && __atomic_load_n(&record->kind, __ATOMIC_ACQUIRE) == like->kind && record->call == like->call && record->doubt == like->doubt &&
             record->allocated == like->allocated && record->freed == like->freed && record->called == like->called)
             return record;
     }
@@ -61,6 +61,7 @@ static void add(const hl_misuse *like)
     record->freed = like->freed;
     record->called = like->called;
     record->call = like->call;
+    record->doubt = like->doubt;
     record->thread = hl_gettid();
     record->mono_ns = mono_ns();
     record->count = 1;
@@ -75,18 +76,14 @@ static void stop(void)
     HL_SYS3(SYS_tgkill, hl_getpid(), hl_gettid(), SIGABRT);
 }
 
-void hl_misuse_note(const hl_misuse *like, bool is_certain)
+void hl_misuse_note(const hl_misuse *like)
 {
     hl_misuse *record = find(like);
     if (record)
         __atomic_fetch_add(&record->count, 1, __ATOMIC_RELAXED);
     else
         add(like);
-    /*
-     * Who frees what we never saw may be right, and what was freed may have been given
-     * out again past us, as may be what lay around it.
-     */
-    bool may_be_right = like->kind == HL_MISUSE_DOUBLE_FREE || (like->kind == HL_MISUSE_NEVER_ALLOCATED && like->allocated);
-    if (hl.abort_on_misuse && is_certain && like->kind != HL_MISUSE_NEVER_SEEN && !(may_be_right && hl.has_other_ways))
+    /* Who frees what we never saw may be right. */
+    if (hl.abort_on_misuse && !like->doubt && like->kind != HL_MISUSE_NEVER_SEEN)
         stop();
 }

@@ -1,7 +1,8 @@
 /*
  * room.c: what may be taken where address space is limited (RLIMIT_AS).
  *
- * Without stacks there is little to ask for, and nobody asks. In mode full the kernel
+ * Without stacks there is little to ask for, and nobody asks, but that the owner map
+ * leaves the program three times as much as it takes. In mode full the kernel
  * is asked what it says of the limit and of what is used of it, which takes nothing.
  * But a sandbox may kill for either question: where something loaded could make one,
  * it is asked by trying, since mapping memory is what every allocator must be allowed.
@@ -17,6 +18,7 @@
 #define AMPLE ((size_t)64 << 20) /* whoever has so much left is far from any limit */
 #define UNASKED (AMPLE / 64)     /* what may be taken after that without asking again */
 #define SHARE 8u                 /* of what is left, one part is ours */
+#define BOOKS_SHARE 4u           /* ... and one part a table of the owner map, without which there are no books */
 #define REFUSALS 64u             /* times that are refused without asking, after one that was */
 #define MOST_REFUSALS 4096u      /* ... after many in a row */
 #define RLIMIT_AS_ 9
@@ -160,7 +162,27 @@ static bool was_ample_at_start;
 
 bool hl_is_ample(size_t bytes)
 {
-    return hl.full_wanted ? is_left(bytes, true) : was_ample_at_start;
+    if (hl.full_wanted)
+        return is_left(bytes, true);
+    /* A limit may have been set since. */
+    return was_ample_at_start && can_be_taken(SHARE * bytes, false);
+}
+
+bool hl_leaves_most(size_t bytes)
+{
+    static _Atomic size_t refusals;
+    if (takes_from(&refusals, 1))
+        return false;
+    bool leaves;
+    if (hl.full_wanted && !tries) {
+        uint64_t limit, left;
+        leaves = !is_told(&limit, &left) || left >= BOOKS_SHARE * bytes;
+    } else {
+        leaves = can_be_taken(BOOKS_SHARE * bytes, true);
+    }
+    if (!leaves)
+        atomic_store_explicit(&refusals, REFUSALS, memory_order_relaxed);
+    return leaves;
 }
 
 bool hl_may_take(size_t bytes)

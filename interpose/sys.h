@@ -119,10 +119,16 @@ void hl_release(void *memory, size_t bytes);
  */
 bool hl_may_take(size_t bytes);
 /*
- * Whether so much may be taken that the program is far from any limit still. Asked
- * in mode full alone: in the others it is what was so at start-up.
+ * Whether so much may be taken that the program is far from any limit still. The
+ * kernel is asked in mode full alone: in the others it is what was so at start-up, and
+ * that eight times as much can be had.
  */
 bool hl_is_ample(size_t bytes);
+/*
+ * Whether the program would have three times as much left as is taken, at least. For
+ * what the books cannot do without; what is refused is not asked again for a while.
+ */
+bool hl_leaves_most(size_t bytes);
 
 /*
  * Asks the kernel to read a word: EFAULT where it cannot, else EINVAL, since

@@ -18,14 +18,36 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Builds the preload library from the same sources as build.rs does.
 fn core(directory: &Path) -> PathBuf {
-    let interpose = Path::new(env!("CARGO_MANIFEST_DIR")).join("interpose");
     let library = directory.join("libheapledger.so");
+    let preload = [
+        "-DHL_PRELOAD",
+        "-DHL_INTERPOSE",
+        "-Wl,--version-script=interpose/exports.map",
+    ];
+    build_core(&library, &preload, |_| true);
+    library
+}
+
+/// Builds a library that has the core as a crate's has it, without the hooks.
+fn library_with_core(directory: &Path) -> PathBuf {
+    let library = directory.join("liblate.so");
+    let source = sources().join("late_library.c");
+    let source = source.to_str().expect("a plain path");
+    build_core(&library, &["-DHL_CRATE", source], |unit| {
+        !unit.ends_with("hooks.c")
+    });
+    library
+}
+
+fn build_core(library: &Path, with: &[&str], belongs: impl Fn(&Path) -> bool) {
+    let interpose = Path::new(env!("CARGO_MANIFEST_DIR")).join("interpose");
     let units = fs::read_dir(&interpose)
         .expect("the core's sources")
         .map(|entry| entry.expect("an entry").path());
     let units = units.filter(|path| {
         path.extension().is_some_and(|extension| extension == "c")
             && !path.ends_with("layout_probe.c")
+            && belongs(path)
     });
     let output = run(Command::new(COMPILER)
         .args([
@@ -44,24 +66,13 @@ fn core(directory: &Path) -> PathBuf {
             "-Wextra",
             "-Werror",
         ])
-        .args([
-            "-D_GNU_SOURCE",
-            "-DHL_PRELOAD",
-            "-DHL_INTERPOSE",
-            "-Iinterpose",
-            "-Iinclude",
-        ])
-        .args([
-            "-Wl,-z,now",
-            "-Wl,-Bsymbolic-functions",
-            "-Wl,--version-script=interpose/exports.map",
-            "-o",
-        ])
-        .arg(&library)
+        .args(["-D_GNU_SOURCE", "-Iinterpose", "-Iinclude"])
+        .args(with)
+        .args(["-Wl,-z,now", "-Wl,-Bsymbolic-functions", "-o"])
+        .arg(library)
         .args(units)
         .current_dir(env!("CARGO_MANIFEST_DIR")));
     assert!(output.status.success(), "{}", output.error);
-    library
 }
 
 fn emulated(program: &Path) -> Command {
@@ -151,6 +162,66 @@ fn forked_children_have_ledgers_of_their_own_on_aarch64() {
         return;
     };
     assert!(report.processes().len() > 1, "one ledger only");
+}
+
+/// Its thread-local storage is of the static kind, which a library that is opened late
+/// finds room for among what the loader keeps free.
+#[test]
+fn a_library_with_a_core_of_its_own_can_be_opened_late_on_aarch64() {
+    let test = "aarch64_late";
+    if !has_tool(COMPILER) || !has_tool(EMULATOR) {
+        common::skip(test, "an aarch64 compiler or emulator");
+        return;
+    }
+    let directory = workspace(test);
+    let library = library_with_core(&directory);
+    let program = directory.join("late");
+    let output = run(Command::new(COMPILER)
+        .args(["-O1", "-g", "-pthread", "-fno-builtin", "-Iinclude", "-o"])
+        .arg(&program)
+        .arg(sources().join("late.c"))
+        .current_dir(env!("CARGO_MANIFEST_DIR")));
+    assert!(output.status.success(), "{}", output.error);
+    for mode in ["count", "full"] {
+        let books = directory.join(mode);
+        fs::create_dir(&books).expect("the workspace is writable");
+        let mut command = Command::new(EMULATOR);
+        command
+            .args(["-L", "/usr/aarch64-linux-gnu", "-E"])
+            .arg(format!("HEAPLEDGER_DIR={}", books.display()))
+            .args(["-E", &format!("HEAPLEDGER_MODE={mode}")])
+            .args([&program, &library]);
+        let output = run_within(PATIENCE, &mut command);
+        let told = "c is unknown, rust holds 3000 bytes in 3 blocks of 6\n";
+        assert_eq!(
+            (output.code(), output.text.as_str(), output.error.as_str()),
+            (0, told, ""),
+            "{mode}"
+        );
+        let report = run(heapledger()
+            .arg("report")
+            .arg(&books)
+            .args(["--format", "json"]));
+        let report = Report::parse(&report.text).expect("a report");
+        assert_eq!(report.root()["losses"]["invariant_violations"], 0);
+        assert_eq!(blocks_of(&report, "late_alloc"), (6, 3), "{mode}: {report}");
+        let stacks = rows(&report.root()["stacks"]);
+        let through = |function: &str| {
+            let calls = |stack: &&&serde_json::Value| {
+                rows(&stack["frames"])
+                    .iter()
+                    .any(|frame| frame["symbol"] == function)
+            };
+            stacks.iter().filter(calls).count() > 0
+        };
+        for function in ["allocate_there", "early_thread", "late_thread", "main"] {
+            assert_eq!(
+                through(function),
+                mode == "full",
+                "{mode} {function}: {report}"
+            );
+        }
+    }
 }
 
 /// The unwinder by itself, held to libgcc's.

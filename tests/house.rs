@@ -18,6 +18,11 @@ const NOT_PROGRAMS: &[(&str, &str)] = &[
         "run with sanitizers, not under the preload",
     ),
     ("killed_library.c", "library of killed.c"),
+    (
+        "late.c",
+        "run under an emulator, over a core of its library's",
+    ),
+    ("late_library.c", "library of late.c"),
     ("mixed_stacks.c", "part of mixed_stacks.rs"),
     ("origin_plugin_library.c", "plugin of origin_plugin.c"),
     (

@@ -331,8 +331,13 @@ fn misuse_opens_into_both_its_ends_by_keys_alone() {
         let rows = "return [...document.querySelectorAll('#misuse-table td.name')].map((cell) => cell.querySelector('button').firstChild.textContent).join('|')";
         assert_eq!(
             browser.text(rows),
-            "double free of a block of 1.4 KiB at 0x7f3120004810|\
+            "likely double free of a block of 1.4 KiB at 0x7f3120004810|\
              a block of 64 KiB at 0x7f3120009000, allocated by C and freed by Rust, 1,200 times"
+        );
+        let sum = browser.text("return document.querySelector('#misuse .hint').textContent");
+        assert!(
+            sum.starts_with("1,200 calls that no correct program makes. 1 call is likely misuse"),
+            "{sum}"
         );
         browser.run("document.querySelector('#misuse-table .fold').focus()");
         browser.press(&[key::ENTER]);

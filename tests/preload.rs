@@ -17,8 +17,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::report::Report;
 use common::{
-    Case, assert_same, find_library, has_tool, heapledger, is_root, library, preload_library,
-    program, run, workspace,
+    Case, EVERY_MODE, assert_same, find_library, has_tool, heapledger, is_root, library,
+    preload_library, program, run, workspace,
 };
 
 // 1 to 10: start-up and linking
@@ -595,6 +595,40 @@ fn no_file_grows_under_a_file_size_limit() {
 #[test]
 fn a_tight_address_space_limit_takes_nothing_from_the_program() {
     Case::of("limit_address_space.c").check();
+}
+
+#[test]
+fn a_very_tight_address_space_limit_is_the_program_s_before_it_is_ours() {
+    let directory = workspace("limit_very_tight");
+    let program = program("limit_address_space.c").build(&directory);
+    for words in [["8", ""], ["8", "border"], ["20", "border"]] {
+        let case = Case::new(&directory, "limit_address_space.c", program.clone());
+        let case = case.arg(words[0]).arg(words[1]);
+        let bare = case.run_bare();
+        assert_eq!(bare.code(), 0, "{bare:?}");
+        for mode in EVERY_MODE {
+            let (recorded, report) = case.run_recorded(mode);
+            assert_same(&bare, &recorded);
+            let root = report.root();
+            let of = |part: &str, key: &str| root[part][key].as_i64().expect("a number");
+            let unbooked = of("losses", "blocks_unbooked");
+            // The loader's own for threads are four at most.
+            let all = root["totals"]["c"]["allocated_blocks"]
+                .as_i64()
+                .expect("a number")
+                + unbooked;
+            assert!(
+                (1_401..=1_405).contains(&all),
+                "{words:?} {mode:?}: {all} of {report}"
+            );
+            // The block of half of what is left, at least, has found no room in the books.
+            assert_eq!(
+                unbooked > 0,
+                words[0] == "8",
+                "{words:?} {mode:?}: {report}"
+            );
+        }
+    }
 }
 
 #[test]

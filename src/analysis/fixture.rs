@@ -79,6 +79,7 @@ pub(crate) fn with_misuse() -> Recording {
     };
     let misuse = |kind, address, bytes| Misuse {
         kind,
+        may_be_right: false,
         address,
         is_realloc: false,
         bytes,
@@ -100,6 +101,7 @@ pub(crate) fn with_misuse() -> Recording {
             ..misuse(MisuseKind::DoubleFree, 0x55d0_0000_1000, 1_000)
         },
         Misuse {
+            may_be_right: true,
             inside_bytes: Some(16),
             is_realloc: true,
             allocated: end(&[1, 2]),

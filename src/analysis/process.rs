@@ -20,8 +20,8 @@ pub struct ProcessReport<'a> {
     pub peak: PeakReport,
     /// Where the books do not add up.
     pub violations: Violations,
-    /// Its misuse of the allocator, in the order in which it began; what is not certain
-    /// to be misuse comes last.
+    /// Its misuse of the allocator, in the order in which it began; frees of what nobody
+    /// saw allocated come last.
     pub misuses: Vec<&'a Misuse>,
     /// What a reader has to know to read the figures rightly.
     pub notes: Vec<String>,

@@ -58,10 +58,12 @@ pub(crate) struct Amount {
     pub bytes: u64,
 }
 
-/// Calls of one kind with the same stacks.
+/// Calls of one kind with the same stacks, all as sure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Misuse {
     pub kind: MisuseKind,
+    /// The block may have been handed out again past the hooks, and the calls be right.
+    pub may_be_right: bool,
     pub call: MisusedCall,
     /// The pointer that the first of them gave.
     pub block: u64,
@@ -220,6 +222,7 @@ impl Misuse {
         let sizes = kind == MisuseKind::OtherSize;
         Some(Misuse {
             kind,
+            may_be_right: record.doubt != 0,
             call: match record.call {
                 layout::CALL_REALLOC => MisusedCall::Realloc,
                 _ => MisusedCall::Free,

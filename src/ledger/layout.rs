@@ -22,7 +22,7 @@ macro_rules! constants {
 
 constants! {
     MAGIC: u64 = u64::from_le_bytes(*b"HEAPLDGR");
-    LAYOUT: u32 = 7;
+    LAYOUT: u32 = 8;
     PAGE_BYTES: usize = 4096;
     MAX_PAGES: u32 = 32_768;
     QUANTUM: u64 = 65_536;
@@ -85,8 +85,8 @@ constants! {
     MISUSE_RUST_BY_C: u32 = 4;
     MISUSE_C_BY_RUST: u32 = 5;
     MISUSE_OTHER_SIZE: u32 = 6;
-    CALL_FREE: u32 = 1;
-    CALL_REALLOC: u32 = 2;
+    CALL_FREE: u16 = 1;
+    CALL_REALLOC: u16 = 2;
     STACK_WHOLE: u32 = 0;
     STACK_DEEP: u32 = 1;
     STACK_LOST: u32 = 2;
@@ -177,7 +177,7 @@ mirror! {
     /// A call that no program may make.
     Misuse = hl_misuse {
         block: u64, bytes: u64, inside: u64, allocated: u32, freed: u32, called: u32, thread: u32,
-        mono_ns: u64, count: u64, call: u32, kind: u32,
+        mono_ns: u64, count: u64, call: u16, doubt: u16, kind: u32,
     }
 }
 

@@ -171,6 +171,7 @@ mod tests {
     #[test]
     fn misuse_that_is_left_out_is_counted() {
         let misuse = |tid| Misuse {
+            may_be_right: false,
             kind: MisuseKind::DoubleFree,
             address: 16,
             is_realloc: false,

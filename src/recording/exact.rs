@@ -151,6 +151,7 @@ fn misuse(
     };
     Misuse {
         kind: kind(record.kind),
+        may_be_right: record.may_be_right,
         address: record.block,
         is_realloc: record.call == MisusedCall::Realloc,
         bytes: record.bytes,

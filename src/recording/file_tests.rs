@@ -47,6 +47,7 @@ fn misuse(site: u32) -> Misuse {
         })
     };
     Misuse {
+        may_be_right: true,
         kind: MisuseKind::DoubleFree,
         address: u64::MAX,
         is_realloc: false,
@@ -201,6 +202,18 @@ fn every_truncation_gives_all_complete_frames() {
             }
         }
     }
+}
+
+#[test]
+fn a_recording_that_ends_before_its_start_says_so() {
+    let (bytes, _) = sample();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes[..PREAMBLE_BYTES]).unwrap();
+    let recording = Recording::open(file.path()).unwrap();
+    assert_eq!(
+        recording.warnings,
+        ["the recording ends before it says what was run"]
+    );
 }
 
 #[test]

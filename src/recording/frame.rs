@@ -12,7 +12,7 @@ use super::model::{Misuse, Module, Process, Site, Stack, Start};
 /// First bytes of every recording.
 pub(crate) const MAGIC: [u8; 8] = *b"hlrecord";
 /// Layout of the frames and of what they hold.
-pub(crate) const LAYOUT: u32 = 5;
+pub(crate) const LAYOUT: u32 = 6;
 /// Bytes of the file before its first frame: the magic and the layout.
 pub(crate) const PREAMBLE_BYTES: usize = 12;
 /// Bytes of a frame before its payload: kind, length, checksum.

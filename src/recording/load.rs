@@ -92,10 +92,13 @@ impl Recording {
         (self.modules, self.sites) = (tables.modules, tables.sites);
         self.name_sites();
         check(self);
-        self.warnings.push(format!(
-            "the recorder did not finish; {adopted} more processes are read from their ledgers in {}",
-            directory.display()
-        ));
+        self.warnings.push(match directory.is_absolute() {
+            true => format!(
+                "the recorder did not finish; {adopted} more processes are read from their ledgers in {}",
+                directory.display()
+            ),
+            false => "the recording ends before it says what was run".to_owned(),
+        });
     }
 }
 

@@ -1,12 +1,15 @@
 //! What a recording holds of misuse: calls that no correct program makes.
 
 /// A call into the allocator that no correct program makes, and its like: calls of one
-/// kind with the same stacks are one record.
+/// kind with the same stacks, all as sure, are one record.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Misuse {
     /// What was wrong.
     pub kind: MisuseKind,
+    /// The block may have been handed out again past the hooks, so that what looks like
+    /// misuse would be right: its allocator does so, or the block alone says that it is free.
+    pub may_be_right: bool,
     /// Address that the allocator was given, the first time.
     pub address: u64,
     /// The block was to be resized, and not only freed.
@@ -32,6 +35,11 @@ pub struct Misuse {
 }
 
 impl Misuse {
+    /// Tells whether no correct program does that, for all that is known of these calls.
+    pub fn is_certain(&self) -> bool {
+        self.kind.is_certain() && !self.may_be_right
+    }
+
     /// Gives the stacks that are known, with what happened there, the last call first.
     pub fn stacks(&self) -> impl Iterator<Item = (MisuseEnd, &MisuseStack)> {
         [

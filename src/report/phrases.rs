@@ -261,7 +261,8 @@ pub(crate) fn negative_rows(rows: u64) -> Option<String> {
     })
 }
 
-/// Says what was wrong with a call, and with which block: `double free of 24 B at 0x55d0`.
+/// Says what was wrong with a call, and with which block: `double free of 24 B at 0x55d0`,
+/// `likely double free of ...` where it may be right.
 pub(crate) fn misuse(misuse: &Misuse) -> String {
     let address = format!("{:#x}", misuse.address);
     let block = match misuse.bytes {
@@ -272,12 +273,13 @@ pub(crate) fn misuse(misuse: &Misuse) -> String {
         true => "realloc",
         false => "free",
     };
+    let likely = likely(misuse.may_be_right);
     let what = match misuse.kind {
-        MisuseKind::DoubleFree => format!("double free of {block} at {address}"),
+        MisuseKind::DoubleFree => format!("{likely}double free of {block} at {address}"),
         MisuseKind::FreeOfUnknown => match misuse.inside_bytes {
             Some(inside) => {
                 format!(
-                    "{call} of {address}, {} inside {block}",
+                    "{call} of {address}, {likely}{} inside {block}",
                     unsigned_size(inside)
                 )
             }
@@ -301,6 +303,17 @@ pub(crate) fn misuse(misuse: &Misuse) -> String {
     }
 }
 
+fn likely(may_be_right: bool) -> &'static str {
+    match may_be_right {
+        true => "likely ",
+        false => "",
+    }
+}
+
+/// Says why misuse is called likely.
+pub(crate) const LIKELY: &str =
+    "likely: their memory may have been given out again past malloc, and then they are right";
+
 /// Says what happened at one of a misuse's stacks.
 pub(crate) fn misuse_end(misuse: &Misuse, end: MisuseEnd) -> &'static str {
     match end {
@@ -312,7 +325,8 @@ pub(crate) fn misuse_end(misuse: &Misuse, end: MisuseEnd) -> &'static str {
     }
 }
 
-/// Sums calls of each kind up: `3 double frees, 1 block of C's freed by Rust`.
+/// Sums calls of each kind up: `3 double frees, 1 likely double free, 1 block allocated by C
+/// and freed by Rust`.
 pub(crate) fn misuses<'a>(misuses: impl Iterator<Item = &'a Misuse> + Clone) -> String {
     let words = |kind| match kind {
         MisuseKind::DoubleFree => ("double free", "double frees"),
@@ -334,15 +348,21 @@ pub(crate) fn misuses<'a>(misuses: impl Iterator<Item = &'a Misuse> + Clone) -> 
             "blocks allocated by C and freed by Rust",
         ),
     };
-    let sum = |kind| {
-        let alike = misuses.clone().filter(|misuse| misuse.kind == kind);
+    let sum = |sort: (MisuseKind, bool)| {
+        let alike = misuses
+            .clone()
+            .filter(|misuse| (misuse.kind, misuse.may_be_right) == sort);
         alike.fold(0u64, |sum, misuse| sum.saturating_add(misuse.count))
     };
-    let parts = MisuseKind::ALL.into_iter().filter_map(|kind| {
+    let sorts = MisuseKind::ALL
+        .into_iter()
+        .flat_map(|kind| [(kind, false), (kind, true)]);
+    let parts = sorts.filter_map(|(kind, may_be_right)| {
         let (one, many) = words(kind);
-        Some(sum(kind))
+        let likely = likely(may_be_right);
+        Some(sum((kind, may_be_right)))
             .filter(|&sum| sum > 0)
-            .map(|sum| counted(sum, one, many))
+            .map(|sum| counted(sum, &format!("{likely}{one}"), &format!("{likely}{many}")))
     });
     parts.collect::<Vec<_>>().join(", ")
 }

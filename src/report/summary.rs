@@ -242,8 +242,8 @@ impl Summary<'_> {
         }
     }
 
-    /// Says who misused the allocator, as far as that is certain: each end by the function
-    /// that called for it.
+    /// Says who misused the allocator, certainly or likely: each end by the function that
+    /// called for it.
     fn print_misuses(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let tally = self.0.tally;
         let is_shim = |site: u32| {

@@ -169,14 +169,14 @@ fn misuse_is_told_by_who_called_and_then_counted() {
     let expected = "
   5,020 allocations with their stacks, 2 stacks in all
 
-  misuse of the allocator: 3 double frees, 1 free of what is no block, 1 block allocated \
+  misuse of the allocator: 3 double frees, 1 likely free of what is no block, 1 block allocated \
                         by Rust and freed by C, 1 block allocated by C and freed by Rust, 1 block that Rust gave back \
                         with another size
     double free of a block of 1000 B at 0x55d000001000, 3 times
       freed again  Vec::grow  player  rust/vec.rs:7
       freed first  main  player
       allocated    decode_frame  libcodec.so.1
-    realloc of 0x55d000002010, 16 B inside a block of 100 B
+    realloc of 0x55d000002010, likely 16 B inside a block of 100 B
       resized      main  player
       allocated    Vec::grow  player  rust/vec.rs:7
     a block of 24 B at 0x55d000003000, allocated by Rust and freed by C

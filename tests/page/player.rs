@@ -298,6 +298,7 @@ pub fn with_misuse() -> Recording {
     let decode = ["avcodec_send_packet", "player::worker::decode_loop"];
     let misuse = Misuse {
         kind: MisuseKind::DoubleFree,
+        may_be_right: true,
         address: 0x7f31_2000_4810,
         is_realloc: false,
         bytes: 1_416,
@@ -314,6 +315,7 @@ pub fn with_misuse() -> Recording {
         misuse.clone(),
         Misuse {
             kind: MisuseKind::CFreedByRust,
+            may_be_right: false,
             address: 0x7f31_2000_9000,
             bytes: 65_536,
             t_s: 31.0,

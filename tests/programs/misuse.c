@@ -9,7 +9,9 @@
  *     misuse static      frees what no allocator gave out
  *     misuse threads     frees in one thread what another has freed
  *     misuse unwritten   frees what was handed out past the hooks where a block was freed, unwritten: right
+ *     misuse flushed     the same where a thread freed it that has ended since: right
  *     misuse many        frees six blocks twice, all at one place
+ *     misuse surely      frees three blocks twice at one place; the last is too long for a fast bin
  *
  * expect: outcome=exit:0 processes=1
  * expect: site=make_block allocated_blocks=2 freed_blocks=2 live_bytes=0
@@ -100,10 +102,21 @@ SITE void do_wrong(const char *word)
         free_first(block);
         REQUIRE(hand_out_past(100) == block);
         free_again(block);
+    } else if (strcmp(word, "flushed") == 0) {
+        make_block(100);
+        pthread_join(start_thread(free_in_thread, block), NULL);
+        REQUIRE(hand_out_past(100) == block);
+        free_again(block);
     } else if (strcmp(word, "many") == 0) {
         /* Each size has a list of its own, which a block is then in twice. */
         for (size_t bytes = 24; bytes <= 104; bytes += 16)
             free_in_cycle(make_block(bytes), make_block(bytes));
+    } else if (strcmp(word, "surely") == 0) {
+        static const size_t sizes[] = { 40, 56, 200 }, others[] = { 40, 56, 72 };
+        for (int i = 0; i < 3; i++) {
+            char *one = make_block(sizes[i]);
+            free_in_cycle(one, make_block(others[i])); /* behind the first: no block here reaches the heap's end */
+        }
     } else {
         REQUIRE(!"a word that is known");
     }

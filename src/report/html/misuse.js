@@ -40,10 +40,15 @@ function misuseSection() {
   const sum = element("span", { class: "hint" });
   const refresh = () => {
     const rows = data.misuse.filter((row) => state.get.process < 0 || row.process === state.get.process);
-    const calls = (certain) => rows.filter((row) => row.certain === certain).reduce((all, row) => all + Number(row.count), 0);
+    const calls = (belongs) => rows.filter(belongs).reduce((all, row) => all + Number(row.count), 0);
+    const isUnseen = (row) => row.kind === "free_of_unseen";
+    const certain = calls((row) => row.certain);
+    const likely = calls((row) => !row.certain && !isUnseen(row));
+    const unseen = calls(isUnseen);
     const parts = [];
-    if (calls(true) > 0) parts.push(`${counted(calls(true), "call", "calls")} that no correct program makes.`);
-    if (calls(false) > 0) parts.push(`${counted(calls(false), "free", "frees")} of what nobody saw allocated, which another allocator may have given out.`);
+    if (certain > 0) parts.push(`${counted(certain, "call", "calls")} that no correct program makes.`);
+    if (likely > 0) parts.push(`${counted(likely, "call is", "calls are")} likely misuse: their memory may have been given out again past malloc.`);
+    if (unseen > 0) parts.push(`${counted(unseen, "free", "frees")} of what nobody saw allocated, which another allocator may have given out.`);
     sum.textContent = parts.concat("A filter hides none.").join(" ");
     table.show(rows);
   };

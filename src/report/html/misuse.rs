@@ -62,7 +62,7 @@ impl MisuseData {
         MisuseData {
             process,
             kind: misuse.kind.name(),
-            certain: misuse.kind.is_certain(),
+            certain: misuse.is_certain(),
             what: phrases::misuse(misuse),
             count: misuse.count.to_string(),
             at_s: seconds(report.process.started_s) + seconds(misuse.t_s),

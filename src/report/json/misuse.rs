@@ -73,7 +73,7 @@ impl<'a> MisuseJson<'a> {
             bytes: Some(misuse.bytes).filter(|&bytes| bytes > 0),
             inside_bytes: misuse.inside_bytes,
             said_bytes: misuse.said_bytes,
-            certain: misuse.kind.is_certain(),
+            certain: misuse.is_certain(),
             count: misuse.count,
             t_s: seconds(misuse.t_s),
             tid: Some(misuse.tid).filter(|&tid| tid != 0),

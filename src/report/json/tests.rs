@@ -178,6 +178,13 @@ fn misuse_has_both_its_ends() {
                "count": 3, "t_s": 0.5, "tid": 100, "thread": "player",
                "stacks": {"allocated": [decode, main], "first_freed": [main], "freed": [grow, parse, main]}})
     );
+    let certain: Vec<_> = misuse
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["certain"])
+        .collect();
+    assert_eq!(certain, [true, false, true, true, true, false]);
     assert_eq!(misuse[1]["inside_bytes"], 16);
     assert_eq!(misuse[1]["stacks"].get("first_freed"), None);
 }

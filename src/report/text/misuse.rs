@@ -20,7 +20,7 @@ impl Page<'_> {
             .tracked()
             .flat_map(|process| process.misuses.iter().map(move |misuse| (process, *misuse)))
             .collect();
-        let (certain, unseen): (Vec<_>, Vec<_>) = all
+        let (wrong, unseen): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|(_, misuse)| misuse.kind.is_certain());
         let of_unseen = self.misuses_of("Frees of blocks that nobody saw allocated", &unseen, most);
@@ -28,8 +28,13 @@ impl Page<'_> {
             true => String::new(),
             false => self.faint("  another allocator may have given them out"),
         };
-        let certain = self.misuses_of("Misuse of the allocator", &certain, most);
-        let sections = [certain, of_unseen + &note];
+        let is_likely = wrong.iter().any(|(_, misuse)| misuse.may_be_right);
+        let why_likely = match is_likely {
+            true => self.faint(&format!("  {}", phrases::LIKELY)),
+            false => String::new(),
+        };
+        let wrong = self.misuses_of("Misuse of the allocator", &wrong, most);
+        let sections = [wrong + &why_likely, of_unseen + &note];
         let written = sections.into_iter().filter(|section| !section.is_empty());
         written.collect::<Vec<_>>().join("\n")
     }
