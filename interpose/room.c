@@ -6,7 +6,7 @@
  * is asked what it says of the limit and of what is used of it, which takes nothing.
  * But a sandbox may kill for either question: where something loaded could make one,
  * it is asked by trying, since mapping memory is what every allocator must be allowed.
- * What is tried is taken for a moment, with three cares: one thread tries at a time,
+ * What is tried is taken for a moment, in mode full with three cares: one thread tries at a time,
  * no signal handler runs meanwhile, and an allocation that found no room at the same
  * time is made again.
  */
@@ -53,19 +53,23 @@ static void end_trial(const uint64_t *mask)
     HL_SYS4(SYS_rt_sigprocmask, 2, mask, NULL, sizeof *mask);
 }
 
-/*
- * Without access, so that mlockall(MCL_FUTURE) fills nothing. Whoever finds another
- * thread at it has `otherwise` for an answer.
- */
+/* Without access, so that mlockall(MCL_FUTURE) fills nothing. */
+static bool can_be_mapped(size_t bytes)
+{
+    long memory = HL_SYS6(SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool mapped = !hl_sys_failed(memory);
+    if (mapped)
+        HL_SYS2(SYS_munmap, memory, bytes);
+    return mapped;
+}
+
+/* The same with these cares. Whoever finds another thread at it has `otherwise` for an answer. */
 static bool can_be_taken(size_t bytes, bool otherwise)
 {
     uint64_t mask;
     if (!begin_trial(&mask))
         return otherwise;
-    long memory = HL_SYS6(SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    bool taken = !hl_sys_failed(memory);
-    if (taken)
-        HL_SYS2(SYS_munmap, memory, bytes);
+    bool taken = can_be_mapped(bytes);
     end_trial(&mask);
     return taken;
 }
@@ -165,7 +169,7 @@ bool hl_is_ample(size_t bytes)
     if (hl.full_wanted)
         return is_left(bytes, true);
     /* A limit may have been set since. */
-    return was_ample_at_start && can_be_taken(SHARE * bytes, false);
+    return was_ample_at_start && can_be_mapped(SHARE * bytes);
 }
 
 bool hl_leaves_most(size_t bytes)
@@ -174,11 +178,14 @@ bool hl_leaves_most(size_t bytes)
     if (takes_from(&refusals, 1))
         return false;
     bool leaves;
-    if (hl.full_wanted && !tries) {
+    if (!hl.full_wanted) {
+        /* Without the cares: a sandbox that lets an allocator map memory may forbid to block signals. */
+        leaves = can_be_mapped(BOOKS_SHARE * bytes);
+    } else if (tries) {
+        leaves = can_be_taken(BOOKS_SHARE * bytes, true);
+    } else {
         uint64_t limit, left;
         leaves = !is_told(&limit, &left) || left >= BOOKS_SHARE * bytes;
-    } else {
-        leaves = can_be_taken(BOOKS_SHARE * bytes, true);
     }
     if (!leaves)
         atomic_store_explicit(&refusals, REFUSALS, memory_order_relaxed);
