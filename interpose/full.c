@@ -175,7 +175,7 @@ void hl_full_book(hl_map *map, const void *block, uint64_t bytes, uint64_t call_
     uint32_t index = row_here(own, call_site, side);
     hl_exact *row = hl_exact_row(index);
     if (!row) {
-        *word = WORD_NONE;
+        __atomic_store_n(word, WORD_NONE, __ATOMIC_RELAXED);
         drop_stack();
         return;
     }
@@ -189,15 +189,23 @@ void hl_full_unseen(hl_map *map, const void *block)
 {
     uint64_t *word = hl_map_word(map, block);
     if (word)
-        *word = WORD_NONE;
+        __atomic_store_n(word, WORD_NONE, __ATOMIC_RELAXED);
 }
 
 /* ---- misuse ---- */
 
-static uint64_t bytes_around(const hl_map *map, const void *block)
+/* The word of a block that may be another thread's, and be freed by it at any time: what it says only counts if it is live. */
+static uint64_t word_around(const hl_map *map, const void *block)
 {
     const uint64_t *word = hl_map_word(map, block);
-    return word && says(map->shift, *word, WORD_LIVE, block) ? live_bytes(*word) : 0;
+    uint64_t live = word ? __atomic_load_n(word, __ATOMIC_RELAXED) : WORD_NONE;
+    return says(map->shift, live, WORD_LIVE, block) ? live : WORD_NONE;
+}
+
+static uint64_t bytes_around(const hl_map *map, const void *block)
+{
+    uint64_t live = word_around(map, block);
+    return live == WORD_NONE ? 0 : live_bytes(live);
 }
 
 /* True where no allocator has memory: in an object, or on this thread's stack. */
@@ -217,7 +225,8 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     hl_misuse record = {
         .block = (uintptr_t)block, .called = 1 + called, .call = call->call, .kind = HL_MISUSE_NEVER_SEEN};
     const void *around = hl_map_around(map, block, bytes_around);
-    if (around == block) /* somebody else has been given it meanwhile */
+    uint64_t live = around ? word_around(map, around) : WORD_NONE;
+    if (around == block || live == WORD_NONE) /* somebody else has been given it, or has freed that one, meanwhile */
         around = NULL;
     bool freed = says(map->shift, word, WORD_FREED, block);
     /* It may have been handed out past the hooks, and what lies around it have been freed so. */
@@ -228,7 +237,6 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
         freed = false;
     }
     if (around) {
-        uint64_t live = *hl_map_word(map, around);
         record.inside = (uintptr_t)block - (uintptr_t)around;
         record.bytes = live_bytes(live);
         record.allocated = 1 + row_of_word(live);
@@ -275,7 +283,7 @@ static void check_return(const void *block, const hl_return *call, uint64_t live
 static bool take_owned(hl_taken *taken)
 {
     taken->word = NULL;
-    *taken->entry = 0;
+    hl_entry_put(taken->entry, 0);
     return true;
 }
 
@@ -285,7 +293,7 @@ bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_take
     uint64_t *word = hl_map_word(map, block);
     uint64_t live = word ? __atomic_load_n(word, __ATOMIC_RELAXED) : WORD_NONE;
     uint16_t *entry = hl_map_entry(map, block, map->shift);
-    *taken = (hl_taken){.block = block, .entry = entry, .word = word, .was = entry ? *entry : 0};
+    *taken = (hl_taken){.block = block, .entry = entry, .word = word, .was = entry ? hl_entry_get(entry) : 0};
     taken->owner = hl_entry_owner(taken->was);
     if (HL_UNLIKELY((live & 3) == WORD_NONE) && taken->owner && !is_misaligned(map->shift, block) &&
         (taken->was & 1u) == half_of(map->shift, block))
@@ -299,7 +307,7 @@ bool hl_full_take(hl_map *map, const void *block, const hl_return *call, hl_take
         if (!__atomic_compare_exchange_n(word, &live, freed_word(live, row), false, __ATOMIC_RELAXED,
                                          __ATOMIC_RELAXED))
             continue;
-        *entry = 0;
+        hl_entry_put(entry, 0);
         taken->before = live;
         taken->temporary = last == block;
         check_return(block, call, live, row);
@@ -327,7 +335,7 @@ void hl_full_stays(const hl_taken *taken)
 {
     if (taken->word)
         __atomic_store_n(taken->word, taken->before, __ATOMIC_RELAXED);
-    *taken->entry = taken->was;
+    hl_entry_put(taken->entry, taken->was);
 }
 
 /* ---- blocks of glibc's, by this thread's records: most of all ---- */

@@ -139,7 +139,7 @@ static HL_COLD void release_fully(void *block, uint64_t site)
     hl_held held;
     uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
     if (owner) {
-        *entry = 0;
+        hl_entry_put(entry, 0);
         hl_unbook_slow(owner, usable(live_now(), block), HL_SIDE_C);
         hl_sample_freed(&held);
     } else {
@@ -164,7 +164,7 @@ static HL_COLD void release_other(void *block, uint64_t site)
         release_fully(block, site);
         return;
     }
-    *entry = 0;
+    hl_entry_put(entry, 0);
     if (HL_LIKELY(left == HL_BOOKED))
         hl.next.free(block);
     else
@@ -349,7 +349,7 @@ static void *realloc_booked(uint32_t live, void *block, size_t bytes, uint64_t s
         return refused();
     }
     if (owner)
-        *entry = 0;
+        hl_entry_put(entry, 0);
     void *moved = hl.next.realloc(block, bytes);
     if (HL_UNLIKELY(!moved && bytes)) {
         if (owner)

@@ -144,7 +144,7 @@ static void *last_block_until(const hl_map *map, uintptr_t number, uintptr_t add
         return NULL;
     entries -= start >> map->shift;
     for (; granule >= start >> map->shift; granule--) {
-        uint16_t entry = entries[granule];
+        uint16_t entry = hl_entry_get(entries + granule);
         void *block = hl_entry_block(entry, granule << map->shift, map->shift);
         if (hl_entry_owner(entry) && (uintptr_t)block <= address)
             return block;

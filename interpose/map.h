@@ -208,6 +208,24 @@ HL_INLINE uint32_t hl_entry_owner(uint16_t entry)
     return (entry & HL_ENTRY_OWNER) >> 1;
 }
 
+/*
+ * A block's entry is its holder's alone. But mode full looks at those of other threads'
+ * blocks where a call has no live one. So stores are atomic, which costs nothing.
+ */
+HL_INLINE void hl_entry_put(uint16_t *entry, uint32_t value)
+{
+#if defined(HL_X86_64) /* compilers would clear the register's other bits first */
+    __asm__("movw %w1, %0" : "=m"(*entry) : "r"(value));
+#else
+    __atomic_store_n(entry, (uint16_t)value, __ATOMIC_RELAXED);
+#endif
+}
+
+HL_INLINE uint16_t hl_entry_get(const uint16_t *entry)
+{
+    return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+
 HL_INLINE void hl_entry_set(hl_place place, unsigned shift, uint32_t owner)
 {
     uintptr_t granule = place.at;
@@ -221,7 +239,7 @@ HL_INLINE void hl_entry_set(hl_place place, unsigned shift, uint32_t owner)
     entry = entry * 2 + (shift == HL_GLIBC_SHIFT ? granule >> (HL_GLIBC_SHIFT - 1) & 1 : 0);
     granule >>= shift;
 #endif
-    ((uint16_t *)place.leaf)[granule] = (uint16_t)entry;
+    hl_entry_put((uint16_t *)place.leaf + granule, entry);
 }
 
 /* The entry of the same place with another owner. */
@@ -236,7 +254,7 @@ HL_INLINE void hl_entry_clear(uint16_t *entry)
     /* Compilers shun the 16-bit constant, which is slow to decode, once, and take a register instead. */
     __asm__("movw $0, %0" : "=m"(*entry));
 #else
-    *entry = 0;
+    hl_entry_put(entry, 0);
 #endif
 }
 

@@ -184,7 +184,7 @@ static HL_COLD void release_slow(void *block, size_t bytes)
     hl_held held;
     uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
     if (owner) {
-        *entry = 0;
+        hl_entry_put(entry, 0);
         hl_unbook_slow(owner, bytes_of(block, owner, bytes), HL_SIDE_RUST);
         hl_sample_freed(&held);
     } else {
@@ -290,7 +290,7 @@ void *hl_do_rust_realloc(void *block, size_t old_bytes, size_t alignment, size_t
     uint32_t owner = hl_sample_take(block, hl_entry_owner(before), &held);
     uint64_t freed = owner ? bytes_of(block, owner, old_bytes) : 0;
     if (owner)
-        *entry = 0; /* from now on another thread may be given this address */
+        hl_entry_put(entry, 0); /* from now on another thread may be given this address */
     void *moved = next_realloc(block, old_bytes, alignment, bytes);
     if (!moved) {
         if (owner)
@@ -332,7 +332,7 @@ uint32_t hl_do_wrapped_retire(void *block)
     hl_held held;
     uint32_t owner = entry ? hl_sample_take(block, hl_entry_owner(*entry), &held) : 0;
     if (owner) {
-        *entry = 0;
+        hl_entry_put(entry, 0);
         hl_sample_freed(&held);
     }
     return owner;

@@ -234,14 +234,14 @@ void hl_sample_freed(const hl_held *held)
 void hl_sample_stays(const void *block, uint16_t *entry, uint16_t before, const hl_held *held)
 {
     if (!held->row || hold(block, held)) {
-        *entry = before;
+        hl_entry_put(entry, before);
         return;
     }
     hl_sampled *row = row_at(held->row - 1);
     if (row) /* it lives on, but no longer as a sample */
         add(&row->freed, held->bytes);
     __atomic_fetch_add(&hl.header->samples_dropped, 1, __ATOMIC_RELAXED);
-    *entry = hl_entry_with(before, held->owner);
+    hl_entry_put(entry, hl_entry_with(before, held->owner));
 }
 
 /* ---- taking a sample ---- */
@@ -266,7 +266,7 @@ void hl_sample(hl_map *map, void *block, uint64_t bytes, uint64_t call_site, uin
     hl_sampled *row = row_at(held.row - 1);
     if (row)
         add(&row->allocated, bytes);
-    *entry = hl_entry_with(*entry, HL_OWNER_SAMPLED);
+    hl_entry_put(entry, hl_entry_with(*entry, HL_OWNER_SAMPLED));
 }
 
 /* ---- beginning ---- */

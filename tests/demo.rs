@@ -8,7 +8,9 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 
 use common::{Output, heapledger, run, workspace};
 use heapledger::iocontext::Workload;
@@ -46,6 +48,8 @@ fn c_grows_in_the_blind_run_and_not_in_the_manual_one() {
     let [blind, pressure, manual] = [0, 1, 2].map(|run| &demo["runs"][run]);
     for run in [blind, pressure, manual] {
         assert_eq!(number(run, "frames"), FRAMES);
+        // All of them fit below the limit, so no two runs are compared.
+        assert_eq!(number(run, "passes"), 1);
         assert!(
             run["seconds"].as_f64().unwrap() > 0.0 && run["frames_per_s"].as_f64().unwrap() > 0.0
         );
@@ -133,7 +137,7 @@ fn pressure_holds_c_down() {
     let output = demo(&["--json", "--frames=96", "--soft-limit=128MiB"]);
     assert_eq!(output.code(), 0, "{}", output.error);
     let demo: Value = serde_json::from_str(&output.text).expect("one JSON object");
-    let [blind, held] = [0, 1].map(|run| &demo["runs"][run]);
+    let [blind, held, manual] = [0, 1, 2].map(|run| &demo["runs"][run]);
     assert_eq!(number(&held["pressure"], "soft_limit_bytes"), 128 << 20);
     let events = held["pressure"]["events"].as_array().unwrap();
     assert!(!events.is_empty(), "nobody cleaned up");
@@ -150,7 +154,23 @@ fn pressure_holds_c_down() {
     }
     assert!(number(held, "c_peak_live_bytes") < number(blind, "c_peak_live_bytes"));
     assert!(number(&held["kept"], "frames") < 96);
-    assert_eq!(number(held, "frames"), 96);
+    assert_eq!((number(blind, "frames"), number(blind, "passes")), (96, 1));
+    for compared in [held, manual] {
+        let (frames, passes) = (number(compared, "frames"), number(compared, "passes"));
+        assert_eq!((frames, passes), (192, 2));
+        let bytes = number(compared, "frame_bytes");
+        assert_eq!(bytes, 2 * number(blind, "frame_bytes"));
+        // What was seen lies within the time of its own turns, in order.
+        let points = compared["timeline"].as_array().unwrap();
+        let no_events = Vec::new();
+        let events = compared["pressure"]["events"].as_array();
+        for seen in [points, events.unwrap_or(&no_events)] {
+            let times: Vec<f64> = seen.iter().filter_map(|one| one["t_s"].as_f64()).collect();
+            assert!(times.is_sorted(), "{times:?}");
+            let end = compared["seconds"].as_f64().unwrap();
+            assert!(times.iter().all(|t_s| (0.0..=end).contains(t_s)), "{end}");
+        }
+    }
 }
 
 #[test]
@@ -208,22 +228,38 @@ fn what_cannot_be_run_is_refused_before_memory_is_taken() {
     );
 }
 
-#[test]
-fn a_worker_does_not_outlive_its_demo() {
+/// A worker without a demo.
+fn worker(task: &str, out: impl Into<Stdio>) -> Child {
     let workload = Workload {
-        frames: 100,
+        frames: 110,
         threads: 1,
         seed: 1,
     };
     let container = workload.container().unwrap();
-    let mut worker = heapledger()
+    heapledger()
         .arg("demo")
-        .env("HEAPLEDGER_DEMO_WORKER", "blind 100 1 1 536870912")
+        .env("HEAPLEDGER_DEMO_WORKER", task)
         .env("LD_PRELOAD", common::preload_library())
         .stdin(Stdio::from(container.try_clone().unwrap()))
-        .stdout(Stdio::piped())
+        .stdout(out)
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn a_worker_at_rest_does_not_outlive_its_demo() {
+    let (demo, its) = UnixStream::pair().unwrap();
+    let mut worker = worker("manual 110 1 1 536870912 2", OwnedFd::from(its));
+    let mut lines = BufReader::new(demo).lines();
+    let rests = lines.find(|line| line.as_ref().is_ok_and(|line| line == "\"Rests\""));
+    assert!(rests.is_some(), "it had no turns");
+    drop(lines);
+    assert_eq!(worker.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_worker_does_not_outlive_its_demo() {
+    let mut worker = worker("blind 110 1 1 536870912 1", Stdio::piped());
     let mut out = BufReader::new(worker.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();

@@ -20,7 +20,10 @@ Examples:
 #[derive(Args)]
 #[command(before_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Frames that each run decodes, 3.8 MiB each on average [default: 400, fewer where memory is short]
+    /// Frames to decode, 3.8 MiB each on average [default: 400, fewer where memory is short]
+    ///
+    /// The blind run keeps them all. The runs that are compared decode them twice, where the limit
+    /// is low enough to hold them down.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     frames: Option<u32>,
     /// Threads that decode at once

@@ -19,6 +19,9 @@ pub(crate) struct Demo {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Run {
     pub name: String,
+    /// How often it decoded the container; times leave out what other runs
+    /// had their turns in.
+    pub passes: u32,
     pub frames: u64,
     pub c_peak_live_bytes: i64,
     pub rust_peak_live_bytes: i64,
@@ -106,6 +109,9 @@ pub(crate) struct Point {
 /// What a worker tells, a line of JSON each.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Line {
+    /// Frames decoded so far.
     Progress(u64),
+    /// Its turn is over, and it goes on when it is told so.
+    Rests,
     Done(Box<Run>),
 }

@@ -4,32 +4,33 @@
 //! that peaks are its own, under the preload library, so that both sides are
 //! seen. Under `heapledger run` the library is there already, and the recorder
 //! sees the runs as well.
+//!
+//! The blind run decodes it once, since it keeps every frame. The others, which are
+//! compared by their speed, decode it several times over and take turns: so what a run
+//! does once in its life weighs little, and what else the machine does meets both.
 
 pub(crate) mod figures;
+mod process;
 mod room;
 pub(crate) mod screen;
+mod turns;
 mod worker;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::io::IsTerminal;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::analysis::signal_name;
-use crate::counts::Side;
-use crate::embedded::PRELOAD;
 use crate::iocontext::Workload;
 use crate::report::units::unsigned_size;
-use crate::snapshot::ledger;
-use figures::{Demo, Line, Run, SCHEMA};
+use figures::{Demo, SCHEMA};
+use process::Process;
 
 /// Frames of the runs unless somebody asks for others: 1.5 GiB of C's.
 const USUAL_FRAMES: u32 = 400;
+/// How often the runs that are compared decode the container.
+const PASSES: u32 = 2;
 /// What a frame takes, on average (the generator's sizes take turns).
 const FRAME_BYTES: u64 = 4_040_000;
 /// What a thread's decoder holds at most: references, spares, and the frame in work.
@@ -53,6 +54,11 @@ pub(crate) enum RunName {
 }
 
 impl RunName {
+    /// Tells whether its speed is compared with others'.
+    fn is_compared(self) -> bool {
+        matches!(self, RunName::Manual | RunName::Pressure)
+    }
+
     const ALL: [RunName; 4] = [
         RunName::Blind,
         RunName::Cycle,
@@ -103,22 +109,37 @@ pub(crate) fn run(options: &Options) -> Result<Demo> {
         threads: options.threads,
         seed: options.seed,
     };
-    let progress = Progress::new(&workload, options.runs.len());
+    let passes = match is_held_down(options, workload.frames) {
+        true => PASSES,
+        // Every run keeps all frames then, or nearly so: there is nothing to compare.
+        false => 1,
+    };
+    let task = |name: RunName| Task {
+        name,
+        workload,
+        soft_limit_bytes: options.soft_limit_bytes,
+        passes: if name.is_compared() { passes } else { 1 },
+    };
+    let tasks: Vec<Task> = options.runs.iter().copied().map(task).collect();
+    let mut progress = Progress::new(&tasks);
     progress.say("making the container");
     let container = workload
         .container()
         .context("cannot make the demo's container")?;
-    let mut runs = Vec::new();
-    for &name in &options.runs {
-        progress.begin(name);
-        let task = Task {
-            name,
-            workload,
-            soft_limit_bytes: options.soft_limit_bytes,
-        };
-        let run = run_worker(&task, &container, &progress)
-            .with_context(|| format!("the demo's run `{name}` failed"))?;
-        runs.push(run);
+    let mut processes: Vec<Process> = tasks
+        .into_iter()
+        .map(|task| Process::new(task, &container))
+        .collect();
+    while processes.iter().any(|process| !process.is_done()) {
+        for (index, process) in processes.iter_mut().enumerate() {
+            if process.is_done() {
+                continue;
+            }
+            progress.begin(index, process.name());
+            process
+                .turn(|frames| progress.set(index, frames))
+                .with_context(|| format!("the demo's run `{}` failed", process.name()))?;
+        }
     }
     progress.end();
     Ok(Demo {
@@ -126,7 +147,7 @@ pub(crate) fn run(options: &Options) -> Result<Demo> {
         frames: workload.frames,
         threads: workload.threads,
         seed: workload.seed,
-        runs,
+        runs: processes.into_iter().filter_map(Process::run).collect(),
     })
 }
 
@@ -137,6 +158,8 @@ struct Task {
     name: RunName,
     workload: Workload,
     soft_limit_bytes: u64,
+    /// How often it decodes the container.
+    passes: u32,
 }
 
 const WORKER: &str = "HEAPLEDGER_DEMO_WORKER";
@@ -150,8 +173,12 @@ impl fmt::Display for Task {
             threads,
             seed,
         } = self.workload;
-        let limit = self.soft_limit_bytes;
-        write!(formatter, "{} {frames} {threads} {seed} {limit}", self.name)
+        let (limit, passes) = (self.soft_limit_bytes, self.passes);
+        let name = self.name;
+        write!(
+            formatter,
+            "{name} {frames} {threads} {seed} {limit} {passes}"
+        )
     }
 }
 
@@ -169,6 +196,7 @@ impl Task {
                 seed: words.next()?.parse().ok()?,
             },
             soft_limit_bytes: words.next()?.parse().ok()?,
+            passes: words.next()?.parse().ok()?,
         })
     }
 }
@@ -180,9 +208,24 @@ pub(crate) fn work_if_worker() -> Option<Result<()>> {
     Some(task.and_then(|task| worker::work(&task)))
 }
 
+/// What a process takes that keeps no frames.
+fn beside_frames_bytes(threads: u32) -> u64 {
+    PROCESS_BYTES + u64::from(threads) * DECODER_BYTES
+}
+
+/// Tells whether the limit holds C far enough below what the blind run keeps: so that more
+/// passes need no more memory than that one, also with the other compared run beside it.
+fn is_held_down(options: &Options, frames: u32) -> bool {
+    let most_bytes = options
+        .soft_limit_bytes
+        .saturating_add(options.soft_limit_bytes / 4);
+    let kept_bytes = u64::from(frames) * FRAME_BYTES;
+    most_bytes.saturating_add(beside_frames_bytes(options.threads)) <= kept_bytes
+}
+
 /// Decides on the number of frames, before anything takes memory.
 fn frames_that_fit(options: &Options, free_bytes: Option<u64>) -> Result<u32> {
-    let beside = PROCESS_BYTES + u64::from(options.threads) * DECODER_BYTES;
+    let beside = beside_frames_bytes(options.threads);
     let wanted = options.frames.unwrap_or(USUAL_FRAMES);
     let Some(free) = free_bytes else {
         return Ok(wanted);
@@ -204,61 +247,30 @@ fn frames_that_fit(options: &Options, free_bytes: Option<u64>) -> Result<u32> {
     Ok(fitting)
 }
 
-fn run_worker(task: &Task, container: &Arc<File>, progress: &Progress) -> Result<Run> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command
-        .arg("demo")
-        .env(WORKER, task.to_string())
-        .stdin(Stdio::from(container.try_clone()?))
-        .stdout(Stdio::piped());
-    // Under a recorder the library is there, and has its own directory of ledgers.
-    if !ledger().snapshot().sees(Side::C) {
-        command.env("LD_PRELOAD", PRELOAD.extract()?);
-        command.env_remove("HEAPLEDGER_DIR");
-        // Nobody will read its stacks.
-        command.env_remove("HEAPLEDGER_MODE");
-    }
-    let mut worker = command.spawn()?;
-    let out = worker.stdout.take().context("a worker has an output")?;
-    let mut run = None;
-    for line in BufReader::new(out).lines() {
-        match serde_json::from_str(&line?).context("a worker said what is not known")? {
-            Line::Progress(frames) => progress.set(frames),
-            Line::Done(done) => run = Some(*done),
-        }
-    }
-    let status = worker.wait()?;
-    match (status.signal(), run) {
-        (None, Some(run)) if status.success() => Ok(run),
-        (Some(libc::SIGKILL), _) => Err(anyhow!(
-            "killed by SIGKILL: perhaps by the kernel for want of memory; try fewer --frames"
-        )),
-        (Some(signal), _) => Err(anyhow!("killed by {}", signal_name(signal))),
-        // What went wrong, it has said on standard error.
-        (None, _) => Err(anyhow!("it ended with {}", status.code().unwrap_or(-1))),
-    }
-}
-
 /// What is under way, on a terminal.
 struct Progress {
     bar: ProgressBar,
-    runs: usize,
-    frames: u64,
+    /// Of each run.
+    frames: Vec<u64>,
 }
 
 impl Progress {
-    fn new(workload: &Workload, runs: usize) -> Progress {
+    fn new(tasks: &[Task]) -> Progress {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        let frames = u64::from(workload.frames);
-        let bar = ProgressBar::with_draw_target(Some(frames * runs as u64), target);
+        let all = tasks
+            .iter()
+            .map(|task| u64::from(task.workload.frames) * u64::from(task.passes));
+        let bar = ProgressBar::with_draw_target(Some(all.sum()), target);
         if let Ok(style) = ProgressStyle::with_template("  {msg:<24} {wide_bar} {percent:>3} %") {
             bar.set_style(style);
         }
-        Progress { bar, runs, frames }
+        Progress {
+            bar,
+            frames: vec![0; tasks.len()],
+        }
     }
 
     fn say(&self, what: &'static str) {
@@ -266,17 +278,14 @@ impl Progress {
         self.bar.tick();
     }
 
-    fn begin(&self, name: RunName) {
-        let done = self.bar.position().div_ceil(self.frames) * self.frames;
-        self.bar
-            .set_position(done.min(self.frames * self.runs as u64));
+    fn begin(&mut self, run: usize, name: RunName) {
+        self.set(run, self.frames[run]);
         self.bar.set_message(format!("decoding: {name}"));
     }
 
-    fn set(&self, frames: u64) {
-        let before = self.bar.position() / self.frames * self.frames;
-        self.bar
-            .set_position(before + frames.min(self.frames.saturating_sub(1)));
+    fn set(&mut self, run: usize, frames: u64) {
+        self.frames[run] = frames;
+        self.bar.set_position(self.frames.iter().sum());
     }
 
     fn end(&self) {
@@ -310,12 +319,13 @@ mod tests {
                 name,
                 workload,
                 soft_limit_bytes: 1 << 29,
+                passes: 3,
             };
             let text = task.to_string();
             assert_eq!(Task::parse(&text).unwrap().to_string(), text);
         }
         assert!(Task::parse("blind 7").is_none());
-        assert!(Task::parse("other 7 3 1 9").is_none());
+        assert!(Task::parse("other 7 3 1 9 1").is_none());
     }
 
     #[test]
@@ -324,6 +334,22 @@ mod tests {
             frames_that_fit(&options(None), Some(2 << 30)).unwrap(),
             USUAL_FRAMES
         );
+    }
+
+    #[test]
+    fn several_passes_need_a_limit_that_holds_frames_down() {
+        assert!(is_held_down(&options(None), USUAL_FRAMES));
+        assert!(!is_held_down(&options(None), 100), "all of them fit");
+        let many = Options {
+            threads: 64,
+            ..options(None)
+        };
+        assert!(!is_held_down(&many, USUAL_FRAMES), "decoders take most");
+        let unlimited = Options {
+            soft_limit_bytes: u64::MAX,
+            ..options(None)
+        };
+        assert!(!is_held_down(&unlimited, u32::MAX));
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Screen<'_> {
         let c = |point: &Point| point.c_live_bytes.max(0) as u64;
         let rust = |point: &Point| point.rust_live_bytes.max(0) as u64;
         let full = blind.timeline.iter().map(c).max().unwrap_or(0);
-        let mut text = self.heading("Live bytes over time, on one scale");
+        let mut text = self.heading("Live bytes on one scale, each run over its own time");
         text += &self.series(blind, "c", Ink::C, CHART_LINES, full, c);
         text += &self.series(blind, "rust", Ink::Rust, 1, full, rust);
         for run in others {
@@ -165,7 +165,22 @@ impl Screen<'_> {
                 unsigned_size(run.rss_peak_bytes),
             ]);
         }
-        table.render(self.style)
+        table.render(self.style) + &self.passes()
+    }
+
+    /// Why some runs decode more.
+    fn passes(&self) -> String {
+        let runs = self.demo.runs.iter();
+        let compared: Vec<&Run> = runs.filter(|run| run.passes > 1).collect();
+        let names: Vec<&str> = compared.iter().map(|run| run.name.as_str()).collect();
+        match compared.first() {
+            Some(run) => format!(
+                "  {} decode all of them {} times, in turns\n",
+                names.join(" and "),
+                run.passes
+            ),
+            None => String::new(),
+        }
     }
 
     fn moral(&self, blind: &Run, others: &[Run]) -> String {
@@ -274,6 +289,7 @@ mod tests {
         };
         Run {
             name: name.into(),
+            passes: 1,
             frames: 400,
             c_peak_live_bytes: 20 * step_bytes,
             rust_peak_live_bytes: 4000,
@@ -327,6 +343,21 @@ mod tests {
         }
         assert!(text.lines().count() <= 32, "{text}");
         assert!(!text.contains('\x1b'), "names are made safe to print");
+    }
+
+    #[test]
+    fn it_says_who_decodes_more_often() {
+        let mut demo = demo();
+        assert!(!draw(&demo, Style::PLAIN).contains("in turns"));
+        demo.runs.push(run("pressure", 9 << 20, Kept::default()));
+        for run in &mut demo.runs[1..] {
+            run.passes = 2;
+        }
+        let text = draw(&demo, Style::PLAIN);
+        assert!(
+            text.contains("manual and pressure decode all of them 2 times, in turns"),
+            "{text}"
+        );
     }
 
     #[test]

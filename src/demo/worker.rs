@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::figures::{Event, Held, Holder, Kept, Line, Point, Reclaimer, Run};
+use super::turns::Turns;
 use super::{RunName, Task};
 use crate::core::unbooked;
 use crate::counts::Side;
-use crate::iocontext::{Frame, FrameCache, Scene};
+use crate::iocontext::{Decoded, Frame, FrameCache, Scene};
 use crate::pressure::{Cleanup, Pressure, Priority, ReclaimerCall, Registration};
 use crate::snapshot::{Snapshot, ledger};
 
@@ -24,6 +25,9 @@ const CACHE_BUDGET_BYTES: usize = 1 << 20;
 const LARGEST_FRAME_BYTES: libc::c_int = 8 << 20;
 /// Frames of one scene.
 const SCENE_FRAMES: u64 = 12;
+/// Frames until the other run has its turn: a quarter of a second, which is enough to be even
+/// where the machine's speed changes from second to second.
+const TURN_FRAMES: u64 = 100;
 const READING_INTERVAL: Duration = Duration::from_millis(5);
 const HOLDERS: usize = 20;
 
@@ -39,6 +43,8 @@ enum Keeper {
 struct Pressed {
     cache: Arc<FrameCache>,
     soft_limit_bytes: u64,
+    /// The driver counts time from here on.
+    started: Instant,
     // Dropped in this order: nobody calls the cache any more when it goes.
     pressure: Pressure,
     _registration: Registration,
@@ -59,14 +65,17 @@ impl Pressed {
         Ok(Pressed {
             cache,
             soft_limit_bytes,
+            started: Instant::now(),
             pressure,
             _registration: registration,
         })
     }
 
-    fn held(&self) -> Held {
+    fn held(&self, turns: &Turns) -> Held {
         let event = |cleanup: &Arc<Cleanup>| Event {
-            t_s: cleanup.record.started.as_secs_f64(),
+            t_s: turns
+                .worked_until(self.started + cleanup.record.started)
+                .as_secs_f64(),
             trigger: cleanup.record.trigger.name().to_owned(),
             level: cleanup.record.level.name().to_owned(),
             before_bytes: cleanup.record.before_bytes,
@@ -131,9 +140,9 @@ impl Keeper {
         }
     }
 
-    fn held(&self) -> Option<Held> {
+    fn held(&self, turns: &Turns) -> Option<Held> {
         match self {
-            Keeper::Pressed(pressed) => Some(pressed.held()),
+            Keeper::Pressed(pressed) => Some(pressed.held(turns)),
             _ => None,
         }
     }
@@ -188,29 +197,64 @@ fn tell(line: &Line) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn measured(task: &Task, container: &Arc<File>) -> Result<Run> {
-    let keeper = Keeper::of(task)?;
-    let decoded_frames = AtomicU64::new(0);
-    let start = Instant::now();
-    let toll = Toll::now();
+/// What was decoded in all passes, and what was seen meanwhile.
+struct Observed {
+    turns: Turns,
+    decoded: Decoded,
+    toll: Toll,
+    timeline: Vec<Point>,
+}
+
+/// Decodes the container as often as it is to be.
+fn decode(task: &Task, container: &Arc<File>, keeper: &Keeper) -> Result<Observed> {
+    let turn_frames = (task.passes > 1).then_some(TURN_FRAMES);
+    let frames = AtomicU64::new(0);
     let is_over = AtomicBool::new(false);
-    let (decoded, seconds, timeline) = thread::scope(|scope| {
+    let toll = Toll::now();
+    let turns = unbooked(|| Turns::begin(turn_frames));
+    let (decoded, timeline) = thread::scope(|scope| {
         // What looks at the workload is not part of it.
-        let readings = scope.spawn(|| unbooked(|| take_readings(start, &decoded_frames, &is_over)));
-        let decoded = task.workload.run(container, |frame| {
-            keeper.keep(frame);
-            decoded_frames.fetch_add(1, Relaxed);
-        });
-        let seconds = start.elapsed().as_secs_f64();
+        let readings = scope.spawn(|| unbooked(|| take_readings(&turns, &frames, &is_over)));
+        let pass = |_| {
+            turns.threads_begin(task.workload.threads.max(1));
+            let on_frame = |frame| {
+                keeper.keep(frame);
+                frames.fetch_add(1, Relaxed);
+                turns.frame(others_turn);
+            };
+            let on_end = || turns.thread_ended(others_turn);
+            task.workload.run_watched(container, on_frame, on_end)
+        };
+        let decoded: Result<Decoded, _> = (0..task.passes).map(pass).sum();
+        turns.end();
         is_over.store(true, Relaxed);
         readings.thread().unpark();
-        let timeline = readings.join().unwrap_or_default();
-        (decoded, seconds, timeline)
+        (decoded, readings.join().unwrap_or_default())
     });
-    let toll = Toll::now().since(&toll);
-    let decoded = decoded.context("cannot decode")?;
+    Ok(Observed {
+        turns,
+        decoded: decoded.context("cannot decode")?,
+        toll: Toll::now().since(&toll),
+        timeline,
+    })
+}
+
+/// Says that a turn is over, and waits for the next one to be given by whoever reads that.
+fn others_turn() {
+    let is_told = unbooked(|| tell(&Line::Rests)).is_ok();
+    let next = || rustix::io::read(rustix::stdio::stdout(), &mut [0; 1]);
+    // Nobody is there any more where nothing comes.
+    if !is_told || next() != Ok(1) {
+        std::process::exit(1);
+    }
+}
+
+fn measured(task: &Task, container: &Arc<File>) -> Result<Run> {
+    let keeper = Keeper::of(task)?;
+    let observed = ManuallyDrop::new(decode(task, container, &keeper)?);
+    let seconds = observed.turns.worked().as_secs_f64();
     let kept = keeper.kept();
-    let held = unbooked(|| keeper.held());
+    let held = unbooked(|| keeper.held(&observed.turns));
     // Before names are looked up: reading debug information takes tens of megabytes.
     let rss_peak_bytes = resident_peak_bytes()?;
     let holders = unbooked(|| holders(&ledger().snapshot()));
@@ -221,23 +265,24 @@ fn measured(task: &Task, container: &Arc<File>) -> Result<Run> {
     let peaks = books.peaks();
     Ok(Run {
         name: task.name.to_string(),
-        frames: decoded.frames,
+        passes: task.passes,
+        frames: observed.decoded.frames,
         c_peak_live_bytes: peaks.c_live_bytes,
         rust_peak_live_bytes: peaks.rust_live_bytes,
         rss_peak_bytes,
         seconds,
-        frames_per_s: decoded.frames as f64 / seconds,
-        user_s: toll.user.as_secs_f64(),
-        system_s: toll.system.as_secs_f64(),
-        page_faults: toll.page_faults,
+        frames_per_s: observed.decoded.frames as f64 / seconds,
+        user_s: observed.toll.user.as_secs_f64(),
+        system_s: observed.toll.system.as_secs_f64(),
+        page_faults: observed.toll.page_faults,
         pid: std::process::id(),
         c_allocated_bytes: books.c().allocated_bytes,
         c_allocated_blocks: books.c().allocated_blocks,
-        frame_bytes: decoded.frame_bytes,
+        frame_bytes: observed.decoded.frame_bytes,
         kept,
         pressure: held,
         holders,
-        timeline,
+        timeline: unbooked(|| observed.timeline.clone()),
     })
 }
 
@@ -276,13 +321,14 @@ impl Toll {
 }
 
 /// Reads the books until the run is over, and once more then.
-fn take_readings(start: Instant, frames: &AtomicU64, is_over: &AtomicBool) -> Vec<Point> {
+fn take_readings(turns: &Turns, frames: &AtomicU64, is_over: &AtomicBool) -> Vec<Point> {
     let mut points = Vec::new();
     loop {
+        let worked = turns.worked();
         let is_last = is_over.load(Relaxed);
         let live = ledger().live();
         points.push(Point {
-            t_s: start.elapsed().as_secs_f64(),
+            t_s: worked.as_secs_f64(),
             c_live_bytes: live.c_live_bytes,
             rust_live_bytes: live.rust_live_bytes,
             rss_bytes: resident_bytes().unwrap_or(0),

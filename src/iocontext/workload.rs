@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::{self, Write};
+use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -36,6 +37,24 @@ pub struct Decoded {
     pub frames: u64,
     /// Bytes of all their planes.
     pub frame_bytes: u64,
+}
+
+impl Sum for Decoded {
+    fn sum<I: Iterator<Item = Decoded>>(parts: I) -> Decoded {
+        parts.fold(Decoded::default(), |sum, part| Decoded {
+            frames: sum.frames + part.frames,
+            frame_bytes: sum.frame_bytes + part.frame_bytes,
+        })
+    }
+}
+
+/// Tells that a thread decodes no more, however it came to that.
+struct Ended<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Ended<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
 }
 
 /// Where a generated container goes, and why it could not.
@@ -122,14 +141,28 @@ impl Workload {
     /// # Panics
     /// When a thread panicked.
     pub fn run(&self, container: &Arc<File>, on_frame: impl Fn(Frame) + Sync) -> Result<Decoded> {
+        self.run_watched(container, on_frame, || ())
+    }
+
+    /// As [`Workload::run`]; each thread calls `on_end` once, when it decodes no more.
+    pub(crate) fn run_watched(
+        &self,
+        container: &Arc<File>,
+        on_frame: impl Fn(Frame) + Sync,
+        on_end: impl Fn() + Sync,
+    ) -> Result<Decoded> {
         let (frames, frame_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let count = |frame: Frame| {
             frames.fetch_add(1, Relaxed);
             frame_bytes.fetch_add(frame.bytes() as u64, Relaxed);
             on_frame(frame);
         };
-        let part = |thread| self.decode_part(container, thread, &count);
+        let part = |thread| {
+            let _ended = Ended(&on_end);
+            self.decode_part(container, thread, &count)
+        };
         thread::scope(|scope| {
+            let part = &part;
             let threads: Vec<_> = (1..self.threads.max(1))
                 .map(|thread| scope.spawn(move || part(thread)))
                 .collect();

@@ -28,13 +28,17 @@ int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(vo
 #define pthread_create raced_pthread_create
 #define pthread_join raced_pthread_join
 #define pthread_detach raced_pthread_detach
+#define pthread_key_create raced_pthread_key_create
 #define fork raced_fork
+#define vfork raced_vfork
 #define _exit raced_exit
 #define syscall raced_syscall
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
 int pthread_join(pthread_t thread, void **result);
 int pthread_detach(pthread_t thread);
+int pthread_key_create(pthread_key_t *key, void (*destructor)(void *));
 pid_t fork(void);
+__attribute__((returns_twice)) pid_t vfork(void);
 __attribute__((noreturn)) void _exit(int code);
 long syscall(long number, ...);
 struct hl_header *raced_ledger(void); /* as the core has it mapped */
@@ -50,6 +54,10 @@ struct hl_header *raced_ledger(void); /* as the core has it mapped */
 #define valloc OURS(valloc)
 #define pvalloc OURS(pvalloc)
 #define malloc_usable_size OURS(malloc_usable_size)
+#define __libc_malloc raced_libc_malloc
+#define __libc_calloc raced_libc_calloc
+#define __libc_memalign raced_libc_memalign
+#define __libc_free raced_libc_free
 
 void *malloc(size_t bytes);
 void *calloc(size_t count, size_t bytes);

@@ -33,14 +33,25 @@ static void *stay(void *unused)
     return unused;
 }
 
-/* With "forked" it is the child of a process with several threads that does so, and with "cloned" one that libc knows nothing of. */
+static void *churn(void *unused)
+{
+    while (!atomic_load(&over))
+        free(opaque(malloc(40)));
+    return unused;
+}
+
+/*
+ * With "forked" it is the child of a process with several threads that does so, with
+ * "cloned" one that libc knows nothing of, and with "busy" one whose parent's other
+ * threads are in the core.
+ */
 int main(int count, char **arguments)
 {
     if (count == 1) {
         hand_over();
     } else {
-        pthread_t other = start_thread(stay, NULL);
-        bool forks = strcmp(arguments[1], "forked") == 0;
+        bool forks = strcmp(arguments[1], "cloned") != 0, is_busy = strcmp(arguments[1], "busy") == 0;
+        pthread_t other = start_thread(is_busy ? churn : stay, NULL);
         pid_t child = forks ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
         if (child == 0) {
             hand_over();

@@ -6,6 +6,7 @@
 #include "program.h"
 
 #include <gnu/libc-version.h>
+#include <limits.h>
 #include <sanitizer/tsan_interface.h>
 #include <sys/prctl.h>
 
@@ -191,6 +192,31 @@ static void *shim_pvalloc(size_t bytes)
     return shim_memalign(4096, (bytes + 4095) & ~(size_t)4095);
 }
 
+/* Past the hooks, as glibc's own names are. */
+void *raced_libc_malloc(size_t bytes);
+void *raced_libc_malloc(size_t bytes)
+{
+    return shim_malloc(bytes);
+}
+
+void *raced_libc_calloc(size_t count, size_t bytes);
+void *raced_libc_calloc(size_t count, size_t bytes)
+{
+    return shim_calloc(count, bytes);
+}
+
+void *raced_libc_memalign(size_t alignment, size_t bytes);
+void *raced_libc_memalign(size_t alignment, size_t bytes)
+{
+    return shim_memalign(alignment, bytes);
+}
+
+void raced_libc_free(void *block);
+void raced_libc_free(void *block)
+{
+    shim_free(block);
+}
+
 /* ---- the program's calls ---- */
 
 /*
@@ -262,6 +288,155 @@ EXPORTED(size_t, malloc_usable_size, (void *block))
     return hl_do_malloc_usable_size(block);
 }
 
+/* ---- destructors ---- */
+
+/*
+ * The sanitizer's own destructor takes a thread's state down in the last round, before
+ * those of later keys. So a program's are called here, in as many rounds as by libc.
+ */
+#define KEYS 8
+static struct {
+    pthread_key_t key;
+    void (*destructor)(void *);
+} keys[KEYS];
+static atomic_int key_count;
+
+EXPORTED(int, pthread_key_create, (pthread_key_t * key, void (*destructor)(void *)))
+{
+    int error = pthread_key_create(key, NULL);
+    if (!error && destructor) {
+        int place = atomic_fetch_add(&key_count, 1);
+        REQUIRE(place < KEYS);
+        keys[place].key = *key;
+        keys[place].destructor = destructor;
+    }
+    return error;
+}
+
+static void destroy_values(void)
+{
+    for (int round = 0; round < PTHREAD_DESTRUCTOR_ITERATIONS; round++)
+        for (int i = 0; i < atomic_load(&key_count); i++) {
+            void *value = pthread_getspecific(keys[i].key);
+            if (!value)
+                continue;
+            pthread_setspecific(keys[i].key, NULL);
+            keys[i].destructor(value);
+        }
+}
+
+/* ---- threads at rest ---- */
+
+/*
+ * A child can be looked at if no other thread is inside the sanitizer's runtime at the
+ * fork, where it may hold one of its locks. A signal brings them there: the runtime holds
+ * it back until its handler can run, which is before an atomic operation and after a call
+ * that it intercepts. So a thread rests wherever in the core it has come to, as one does
+ * that is gone in the child.
+ */
+#define REST_SIGNAL (SIGRTMIN + 7)
+#define THREADS_SEEN 64
+static struct seen {
+    int thread;      /* 0: a free place */
+    unsigned rested; /* for which fork */
+} seen[THREADS_SEEN];
+static _Thread_local struct seen *own;
+static int forker;           /* the thread that forks */
+static unsigned rests;       /* counts forks; odd: threads are to rest */
+static int between;          /* threads that begin, and are not in the table yet */
+
+UNSEEN static int thread_number(void)
+{
+    return (int)syscall(SYS_gettid);
+}
+
+UNSEEN static void be_seen(void)
+{
+    int number = thread_number();
+    for (size_t i = 0;; i = (i + 1) % THREADS_SEEN) {
+        int other = __atomic_load_n(&seen[i].thread, __ATOMIC_SEQ_CST);
+        /* Threads do not leave the table: the sanitizer has work to do after their last own step. */
+        bool is_gone = other && syscall(SYS_tgkill, getpid(), other, 0) != 0;
+        if ((!other || is_gone) && __atomic_compare_exchange_n(&seen[i].thread, &other, number, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+            own = &seen[i];
+            return;
+        }
+    }
+}
+
+UNSEEN static void rest(void)
+{
+    unsigned now = __atomic_load_n(&rests, __ATOMIC_SEQ_CST);
+    if (!own || now % 2 == 0)
+        return;
+    __atomic_store_n(&own->rested, now, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&rests, __ATOMIC_SEQ_CST) == now)
+        syscall(SYS_sched_yield);
+}
+
+UNSEEN static void on_rest(int signal)
+{
+    (void)signal;
+    rest();
+}
+
+UNSEEN static bool all_rest(unsigned now, bool tells)
+{
+    bool all = __atomic_load_n(&between, __ATOMIC_SEQ_CST) == 0;
+    for (size_t i = 0; i < THREADS_SEEN; i++) {
+        int other = __atomic_load_n(&seen[i].thread, __ATOMIC_SEQ_CST);
+        if (!other || &seen[i] == own || __atomic_load_n(&seen[i].rested, __ATOMIC_SEQ_CST) == now)
+            continue;
+        if (syscall(SYS_tgkill, getpid(), other, tells ? REST_SIGNAL : 0) == 0)
+            all = false;
+    }
+    return all;
+}
+
+UNSEEN static void bring_to_rest(void)
+{
+    int nobody = 0;
+    while (!__atomic_compare_exchange_n(&forker, &nobody, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        rest(); /* for the other one that forks */
+        syscall(SYS_sched_yield);
+        nobody = 0;
+    }
+    unsigned now = __atomic_add_fetch(&rests, 1, __ATOMIC_SEQ_CST);
+    while (!all_rest(now, false))
+        for (int i = 0; i < 100 && !all_rest(now, i == 0); i++) /* those that began meanwhile are told as well */
+            syscall(SYS_sched_yield);
+}
+
+UNSEEN static void go_on(bool in_the_child)
+{
+    if (in_the_child) {
+        for (size_t i = 0; i < THREADS_SEEN; i++)
+            if (&seen[i] != own)
+                __atomic_store_n(&seen[i].thread, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&own->thread, thread_number(), __ATOMIC_SEQ_CST);
+        __atomic_store_n(&between, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&inside, 0, __ATOMIC_SEQ_CST);
+    }
+    __atomic_add_fetch(&rests, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&forker, 0, __ATOMIC_SEQ_CST);
+}
+
+/* Whether a test says that other threads are at work when a child is forked. */
+static bool brings_to_rest(void)
+{
+    return getenv("RACES_BRING_TO_REST") != NULL;
+}
+
+__attribute__((constructor)) static void watch_threads(void)
+{
+    if (!brings_to_rest())
+        return;
+    struct sigaction action = {.sa_handler = on_rest, .sa_flags = SA_RESTART};
+    sigfillset(&action.sa_mask);
+    REQUIRE(sigaction(REST_SIGNAL, &action, NULL) == 0);
+    be_seen();
+}
+
 /* ---- threads and forks ---- */
 
 struct thread {
@@ -272,10 +447,15 @@ struct thread {
 static void *run(void *begun)
 {
     struct thread thread = *(struct thread *)begun;
+    if (brings_to_rest()) {
+        be_seen();
+        __atomic_sub_fetch(&between, 1, __ATOMIC_SEQ_CST);
+    }
     enter();
     free(begun);
     leave();
     void *result = thread.body(thread.argument);
+    destroy_values();
     done(NULL); /* whatever else of the core's it called last */
     __tsan_release((void *)pthread_self());
     return result;
@@ -289,6 +469,8 @@ EXPORTED(int, pthread_create,
     leave();
     REQUIRE(begun);
     *begun = (struct thread){body, argument};
+    if (brings_to_rest())
+        __atomic_add_fetch(&between, 1, __ATOMIC_SEQ_CST);
     return pthread_create(thread, attributes, run, begun);
 }
 
@@ -308,6 +490,13 @@ __attribute__((constructor)) static void find_libc(void)
     *(void **)&libc_join = dlsym(libc, "pthread_join");
     *(void **)&libc_detach = dlsym(libc, "pthread_detach");
     REQUIRE(libc_join && libc_detach);
+}
+
+static pid_t own_process;
+
+__attribute__((constructor)) static void find_process(void)
+{
+    own_process = getpid();
 }
 
 static int generation; /* how many forks ago the sanitizer began; those of which it knows nothing */
@@ -333,9 +522,9 @@ EXPORTED(int, pthread_detach, (pthread_t thread))
  * at threads that begin there (ForkChildAfter and ThreadStart in its sources), since
  * the others may have left its own locks taken. A clone without libc it does not
  * notice at all, and looks at the child as before. So where a test says that all
- * other threads are at rest then, a fork is such a clone, and what libc would do for
- * the core is done here; elsewhere such a clone is treated as the sanitizer treats
- * a fork.
+ * other threads are at rest then, or are to be brought there, a fork is such a clone,
+ * and what libc would do for the core is done here; elsewhere such a clone is treated
+ * as the sanitizer treats a fork.
  */
 #define HANDLERS 4
 static struct {
@@ -356,14 +545,26 @@ int raced_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*chi
 /* Of the parent's threads none is left, so all that they did comes before what the child does. */
 static long clone_and_look(const long values[5])
 {
+    bool brings = brings_to_rest();
+    if (brings)
+        bring_to_rest();
+    long result = syscall(SYS_clone, values[0], values[1], values[2], values[3], values[4]);
+    if (result == 0) {
+        __tsan_java_finalize();
+        generation++;
+        own_process = getpid();
+    }
+    if (brings)
+        go_on(result == 0);
+    return result;
+}
+
+static long fork_and_look(const long values[5])
+{
     for (int i = handler_count; i-- > 0;)
         if (handlers[i].prepare)
             handlers[i].prepare();
-    long result = syscall(SYS_clone, values[0], values[1], values[2], values[3], values[4]);
-    if (result == 0) {
-        generation++;
-        __tsan_java_finalize();
-    }
+    long result = clone_and_look(values);
     for (int i = 0; i < handler_count; i++) {
         void (*handler)(void) = result == 0 ? handlers[i].child : handlers[i].parent;
         if (handler)
@@ -387,6 +588,7 @@ static long clone_and_look_away(const long values[5])
     AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
     long result = syscall(SYS_clone, values[0], values[1], values[2], values[3], values[4]);
     if (result == 0) {
+        own_process = getpid();
         in_the_child();
         looks_away = true;
         return result;
@@ -396,9 +598,12 @@ static long clone_and_look_away(const long values[5])
     return result;
 }
 
-/* The sanitizer would complain of an end without a look. */
+/* The sanitizer would complain of an end without a look; what it does at an end, a vfork child would do to its parent. */
 EXPORTED(__attribute__((noreturn)) void, exit, (int code))
 {
+    if (getpid() != own_process)
+        for (;;)
+            syscall(SYS_exit_group, code);
     if (looks_away)
         look_again();
     _exit(code);
@@ -427,8 +632,12 @@ EXPORTED(long, syscall, (long number, ...))
 /* As libc's: the thread's number stands where who joins it waits for its end. */
 EXPORTED(pid_t, fork, (void))
 {
-    if (!looks_at_children())
-        return fork();
+    if (!looks_at_children()) {
+        pid_t child = fork();
+        if (child == 0)
+            own_process = getpid();
+        return child;
+    }
     uintptr_t number = 0;
     REQUIRE(prctl(PR_GET_TID_ADDRESS, &number) == 0);
 #if defined(__aarch64__)
@@ -436,8 +645,42 @@ EXPORTED(pid_t, fork, (void))
 #else
     long values[] = {SIGCHLD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, 0, 0, (long)number, 0};
 #endif
-    return (pid_t)clone_and_look(values);
+    return (pid_t)fork_and_look(values);
 }
+
+/*
+ * The sanitizer makes a fork of vfork, since its own function for it could not return
+ * twice. This one it does not see: the child goes on in the thread's place, and on its
+ * state, as it does on the core's. The return address is kept where the child, which
+ * has the stack, does not overwrite it.
+ */
+pid_t raced_vfork(void);
+#if defined(__x86_64__)
+__asm__(".text\n"
+        ".globl raced_vfork\n"
+        ".type raced_vfork, @function\n"
+        "raced_vfork:\n\t"
+        "popq %rdx\n\t"
+        "movl $58, %eax\n\t"
+        "syscall\n\t"
+        "pushq %rdx\n\t"
+        "ret\n"
+        ".size raced_vfork, .-raced_vfork\n");
+#elif defined(__aarch64__)
+__asm__(".text\n"
+        ".globl raced_vfork\n"
+        ".type raced_vfork, %function\n"
+        "raced_vfork:\n\t"
+        "mov x0, #0x4111\n\t" /* CLONE_VM | CLONE_VFORK | SIGCHLD */
+        "mov x1, xzr\n\t"
+        "mov x2, xzr\n\t"
+        "mov x3, xzr\n\t"
+        "mov x4, xzr\n\t"
+        "mov x8, #220\n\t"
+        "svc #0\n\t"
+        "ret\n"
+        ".size raced_vfork, .-raced_vfork\n");
+#endif
 
 hl_header *raced_ledger(void);
 hl_header *raced_ledger(void)

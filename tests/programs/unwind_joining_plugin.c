@@ -1,4 +1,4 @@
-/* Its constructor, which the loader runs under its lock, waits for a thread that allocates. */
+/* Its constructor, which the loader runs under its lock, allocates and waits for a thread that does so too. */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -13,6 +13,7 @@ __attribute__((constructor)) static void begin(void)
 {
     pthread_t thread;
     pthread_create(&thread, NULL, allocate, NULL);
+    allocate(NULL);
     pthread_join(thread, NULL);
 }
 

@@ -166,7 +166,7 @@ static void frames(void)
 
 /* ---- signals ---- */
 
-static volatile sig_atomic_t signals;
+static _Thread_local volatile sig_atomic_t signals;
 
 #define ROOMY 32768
 

@@ -33,7 +33,8 @@ static void *body(void *is_first)
             in_vfork_child();
             _exit(0);
         }
-        REQUIRE(child > 0 && waitpid(child, NULL, 0) == child);
+        int status;
+        REQUIRE(child > 0 && waitpid(child, &status, 0) == child && status == 0);
     }
     pthread_barrier_wait(&all_there);
     churn();
