@@ -144,19 +144,22 @@ fn compile<F: AsRef<OsStr>>(source: &Path, flags: &[F], directory: &Path) -> Pat
     object
 }
 
+fn units() -> Vec<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all = fs::read_dir(package.join("interpose")).expect("the core's sources");
+    all.map(|entry| entry.expect("a readable entry").path())
+        .filter(|path| {
+            path.extension() == Some(OsStr::new("c")) && !path.ends_with("layout_probe.c")
+        })
+        .collect()
+}
+
 /// The preload's core with its hooks, and what stands below it, compiled once.
 fn core() -> &'static [PathBuf] {
     static OBJECTS: OnceLock<Vec<PathBuf>> = OnceLock::new();
     OBJECTS.get_or_init(|| {
         let directory = workspace("races_core");
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let all = fs::read_dir(package.join("interpose")).expect("the core's sources");
-        let core: Vec<PathBuf> = all
-            .map(|entry| entry.expect("a readable entry").path())
-            .filter(|path| {
-                path.extension() == Some(OsStr::new("c")) && !path.ends_with("layout_probe.c")
-            })
-            .collect();
+        let core = units();
         let preload = [
             "-std=c11",
             "-DHL_INTERPOSE",
@@ -394,6 +397,43 @@ fn a_constructor_that_waits_for_a_thread_makes_no_race() {
 }
 
 #[test]
+fn a_core_that_is_opened_late_makes_no_race() {
+    let test = "a_core_that_is_opened_late_makes_no_race";
+    needs!(test, prefix().is_some(), "thread sanitizer");
+    let directory = workspace("races_late");
+    let crates = units()
+        .into_iter()
+        .filter(|unit| !unit.ends_with("hooks.c"));
+    let late = library("late_library.c")
+        .flags(FLAGS)
+        .flags(headers())
+        .flags([
+            "-DHL_CRATE",
+            "-fvisibility=hidden",
+            "-ftls-model=initial-exec",
+        ])
+        .flags(crates)
+        .build(&directory);
+    let program = program("late.c")
+        .flags(FLAGS)
+        .flags(headers())
+        .flags(["-ldl"])
+        .build(&directory);
+    for mode in [COUNT, SAMPLE, FULL] {
+        let output = run_in(mode, &directory, &program, &with(&late));
+        assert_eq!(
+            (output.code(), output.error.as_str(), output.text.as_str()),
+            (
+                0,
+                "",
+                "c is unknown, rust holds 3000 bytes in 3 blocks of 6\n"
+            ),
+            "mode {mode}"
+        );
+    }
+}
+
+#[test]
 fn a_race_is_seen_in_the_core_itself() {
     needs!(
         "a_race_is_seen_in_the_core_itself",
@@ -455,6 +495,7 @@ const START_NO_THREAD: &[&str] = &[
     "killed.c",
     "killed_library.c",
     "libc_functions.c",
+    "limit_raised.c",
     "low_heap.c",
     "many_sites.c",
     "misuse_chunks.c",
