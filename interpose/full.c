@@ -194,7 +194,7 @@ void hl_full_unseen(hl_map *map, const void *block)
 
 /* ---- misuse ---- */
 
-/* The word of a block that may be another thread's, and be freed by it at any time: what it says only counts if it is live. */
+/* Of a block that may be another thread's, and be freed by it at any time: WORD_NONE unless it is live. */
 static uint64_t word_around(const hl_map *map, const void *block)
 {
     const uint64_t *word = hl_map_word(map, block);
@@ -231,7 +231,8 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     bool freed = says(map->shift, word, WORD_FREED, block);
     /* It may have been handed out past the hooks, and what lies around it have been freed so. */
     bool asked = (freed || around) && map == &hl.glibc_blocks;
-    int chunk = asked ? hl_chunk_says(block, freed && is_ours(hl_exact_row(row_of_free(word)), hl_me.own)) : HL_CHUNK_IS_FREE;
+    bool by_us = freed && is_ours(hl_exact_row(row_of_free(word)), hl_me.own);
+    int chunk = asked ? hl_chunk_says(block, by_us) : HL_CHUNK_IS_FREE;
     if (chunk == HL_CHUNK_MAY_BE_IN_USE) {
         around = NULL;
         freed = false;

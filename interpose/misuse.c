@@ -34,8 +34,9 @@ static hl_misuse *find(const hl_misuse *like)
     uint32_t count = __atomic_load_n(&hl.samples->misuse_count, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < count && i < HL_MAX_MISUSES; i++) {
         hl_misuse *record = record_at(i);
-        if (record && __atomic_load_n(&record->kind, __ATOMIC_ACQUIRE) == like->kind && record->call == like->call && record->doubt == like->doubt &&
-            record->allocated == like->allocated && record->freed == like->freed && record->called == like->called)
+        if (record && __atomic_load_n(&record->kind, __ATOMIC_ACQUIRE) == like->kind && record->call == like->call &&
+            record->doubt == like->doubt && record->allocated == like->allocated && record->freed == like->freed &&
+            record->called == like->called)
             return record;
     }
     return NULL;

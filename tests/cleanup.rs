@@ -711,6 +711,7 @@ fn itself(test: &str) -> Command {
     command
 }
 
+/// Run by the test below, in a process of its own.
 #[test]
 #[ignore = "needs the operator's environment"]
 fn heeds_the_operator() {
@@ -744,6 +745,7 @@ fn the_operators_limits_count_where_they_are_lower() {
     assert_eq!(status.unwrap().code(), Some(0));
 }
 
+/// Run by the test below, in a process of its own.
 #[test]
 #[ignore = "needs a process whose resident set is its own"]
 fn drifts() {
