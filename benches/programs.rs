@@ -207,10 +207,12 @@ fn python() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// So many rows that the start of `run`, which has a line of its own, is a hundredth of it
+/// at most.
 const FILL: &str = "create table t(id integer primary key, name text, value real, note text);
 create index by_name on t(name);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 250000)
-insert into t select i, 'name' || (i * 7919 % 250000), i * 0.5, hex(i) || ' some more text' from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000)
+insert into t select i, 'name' || (i * 7919 % 1000000), i * 0.5, hex(i) || ' some more text' from n;
 select count(*), sum(length(note)) from t where name > 'name5';";
 
 const OBJECTS: &str = "

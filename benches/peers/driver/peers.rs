@@ -5,7 +5,7 @@ use crate::measure::WORKLOADS;
 use crate::peer::{Entry, Peer, Proof, Source, is_lacking};
 use anyhow::Result;
 
-const PRELOADS: [Entry; 9] = [
+const PRELOADS: [Entry; 11] = [
     Entry {
         name: "glibc",
         source: Source::Bare,
@@ -28,6 +28,22 @@ const PRELOADS: [Entry; 9] = [
         keeps_books: true,
         sees: "everything exactly, C and Rust, by call site, scope and thread, live and peak; survives SIGKILL",
         setting: Some(("HEAPLEDGER_MODE", "count")),
+        proof: Proof::File,
+    },
+    Entry {
+        name: "heapledger sample",
+        source: Source::Heapledger,
+        keeps_books: true,
+        sees: "the same; live, peak and total by stack and lifetimes, estimated from a sample each 512 KiB",
+        setting: Some(("HEAPLEDGER_MODE", "sample")),
+        proof: Proof::File,
+    },
+    Entry {
+        name: "heapledger full",
+        source: Source::Heapledger,
+        keeps_books: true,
+        sees: "the same by stack exactly, added up in place; leaks, peak, temporary blocks, misuse with both stacks",
+        setting: Some(("HEAPLEDGER_MODE", "full")),
         proof: Proof::File,
     },
     Entry {
