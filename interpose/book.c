@@ -133,7 +133,7 @@ void hl_book_slow(hl_map *map, void *block, uint64_t bytes, uint64_t requested, 
     }
     if (HL_UNLIKELY(owner < HL_FIRST_OWNER))
         __atomic_fetch_add(&hl.header->owners_overflowed, 1, __ATOMIC_RELAXED);
-    hl_entry_set(hl_far_place(map, block), map->shift, owner);
+    hl_entry_set(hl_far_place(map, block), map->shift, &owner);
     if (hl.full)
         hl_full_book(map, block, bytes, call_site, side);
     else if (HL_UNLIKELY(due))

@@ -135,7 +135,7 @@ HL_INLINE int hl_book_by(const hl_private *own, hl_place place, unsigned shift, 
     hl_bump(&record->allocated_bytes, bytes);
     if (side == HL_SIDE_C)
         hl_bump(&record->requested_bytes, requested);
-    hl_entry_set(place, shift, record->owner);
+    hl_entry_set(place, shift, &record->owner);
     if (HL_LIKELY(requested <= own->usual[side])) {
         hl_bump(&slot->sizes[side][requested >> HL_LINEAR_SHIFT], 1);
     } else {

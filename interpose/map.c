@@ -181,7 +181,9 @@ static uintptr_t first_of_strip(const hl_map *map, const void *block)
 
 void hl_strip_follow(hl_strip *strip, const hl_map *map, const void *block)
 {
-    uintptr_t none = 0, base = first_of_strip(map, block);
+    uintptr_t none = HL_NO_STRIP, base = first_of_strip(map, block);
+    if (!base)
+        return;
     if (!__atomic_compare_exchange_n(&strip->base, &none, base, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         base = none;
     uintptr_t first = base >> HL_LEAF_SHIFT, leaf = hl_map_leaf(map, (const void *)base), end = first;

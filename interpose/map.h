@@ -113,10 +113,12 @@ void *hl_map_around(const hl_map *map, const void *address, uint64_t (*bytes_of)
  * do so as well: `base` is written once, `map` follows from it, and `span` grows.
  */
 typedef struct hl_strip {
-    uintptr_t base; /* first address, never NULL's leaf; 0: none yet */
+    uintptr_t base; /* first address, never NULL's leaf; HL_NO_STRIP: none yet */
     uintptr_t map;  /* the first entry */
-    uintptr_t span; /* bytes from there on; not 0 before the others are there */
+    uintptr_t span; /* bytes from there on; 0: none yet */
 } hl_strip;
+/* No address is less than a span behind it, not even where it alone was read before a handler took the strip. */
+#define HL_NO_STRIP ((uintptr_t)1 << 63)
 #define HL_STRIP_LEAVES 64u
 
 /*
@@ -144,11 +146,12 @@ typedef struct hl_place {
 /* False where the block is not in the strip. */
 HL_INLINE bool hl_strip_place(const hl_strip *strip, const void *block, hl_place *place)
 {
-    uintptr_t span = strip->span;
-    atomic_signal_fence(memory_order_seq_cst); /* a handler may write the strip in between: where there is a span, there is the rest */
     place->at = (uintptr_t)block - strip->base;
+    /* A handler may write the strip at any point. Where there was a base there is the rest, if there is a span. */
+    atomic_signal_fence(memory_order_seq_cst);
     place->leaf = strip->map;
-    return HL_LIKELY(place->at < span);
+    atomic_signal_fence(memory_order_seq_cst);
+    return HL_LIKELY(place->at < strip->span); /* last: one instruction loads and compares */
 }
 
 /* False where the leaf is not near. `near` is its index among those that are. */
@@ -226,17 +229,21 @@ HL_INLINE uint16_t hl_entry_get(const uint16_t *entry)
     return __atomic_load_n(entry, __ATOMIC_RELAXED);
 }
 
-HL_INLINE void hl_entry_set(hl_place place, unsigned shift, uint32_t owner)
+/* The owner is loaded in between: compilers would do so early, and move it twice. */
+HL_INLINE void hl_entry_set(hl_place place, unsigned shift, const uint32_t *owner)
 {
     uintptr_t granule = place.at;
-    uint32_t entry = owner;
 #if defined(HL_X86_64)
+    uint32_t entry;
     if (shift == HL_GLIBC_SHIFT) /* the last bit shifted out is the half: it goes in from the carry */
-        __asm__("shrq %2, %0\n\tadcl %1, %1" : "+&r"(granule), "+r"(entry) : "i"(HL_GLIBC_SHIFT) : "cc");
+        __asm__("shrq %3, %0\n\tmovl %2, %1\n\tadcl %1, %1"
+                : "+&r"(granule), "=&r"(entry)
+                : "m"(*owner), "i"(HL_GLIBC_SHIFT)
+                : "cc");
     else
-        granule >>= shift, entry *= 2;
+        granule >>= shift, entry = *owner * 2;
 #else
-    entry = entry * 2 + (shift == HL_GLIBC_SHIFT ? granule >> (HL_GLIBC_SHIFT - 1) & 1 : 0);
+    uint32_t entry = *owner * 2 + (shift == HL_GLIBC_SHIFT ? granule >> (HL_GLIBC_SHIFT - 1) & 1 : 0);
     granule >>= shift;
 #endif
     hl_entry_put((uint16_t *)place.leaf + granule, entry);

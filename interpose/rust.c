@@ -342,7 +342,7 @@ void hl_do_wrapped_restore(void *block, uint32_t owner)
 {
     hl_place place = {hl_map_leaf(&hl.other_blocks, block), (uintptr_t)block};
     if (place.leaf)
-        hl_entry_set(place, HL_OTHER_SHIFT, owner);
+        hl_entry_set(place, HL_OTHER_SHIFT, &owner);
     if (HL_UNLIKELY(hl.full))
         hl_full_restore(&hl.other_blocks, block);
 }

@@ -11,7 +11,10 @@
 #define PROBES 8 /* threads whose end is asked after before a new slot is made */
 
 hl_private hl_nobody;
-_Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"))) HL_SELF_ALIGNED = {.fast = &hl_nobody};
+_Thread_local hl_self hl_me __attribute__((tls_model("initial-exec"))) HL_SELF_ALIGNED = {
+    .fast = &hl_nobody,
+    .strip.base = HL_NO_STRIP,
+};
 
 void hl_slot_begin(hl_slot *slot, uint32_t kind)
 {

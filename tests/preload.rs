@@ -373,6 +373,22 @@ fn a_handler_at_any_instruction_of_a_hook_loses_nothing() {
     Case::of("strip_interrupted.c").check();
 }
 
+/// There a block is less than a strip's length behind address 0.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn nor_does_one_where_the_heap_lies_low() {
+    // SAFETY: of this test's thread alone, and of the programs that it starts.
+    unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
+    let directory = workspace("low_strip_interrupted");
+    let program = program("strip_interrupted.c")
+        // Position-independent all the same: else malloc's address would be the program's own stub.
+        .flags(["-no-pie", "-fpic", "-Wl,-Ttext-segment=0x1000000"])
+        .build(&directory);
+    Case::new(&directory, "strip_interrupted.c", program)
+        .env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1") // all threads share the low heap
+        .check();
+}
+
 #[test]
 fn blocks_four_gibibytes_apart_are_told_apart() {
     Case::of("far_blocks.c").check();

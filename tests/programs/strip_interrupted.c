@@ -22,7 +22,7 @@ static volatile int wanted, seen;
 
 SITE void in_handler(void)
 {
-    opaque(malloc(100000));
+    opaque(malloc(200000));
 }
 
 static void step(int signal, siginfo_t *info, void *context)
@@ -126,7 +126,7 @@ int main(int count, char **words)
     mallopt(M_MMAP_THRESHOLD, 1 << 24);
     struct sigaction action = {.sa_sigaction = step, .sa_flags = SA_SIGINFO};
     REQUIRE(sigaction(SIGTRAP, &action, NULL) == 0);
-    for (int frees = 0; frees < 2; frees++) {
+    for (int frees = 1; frees >= 0; frees--) {
         void *first = dlsym(RTLD_DEFAULT, frees ? "free" : "malloc");
         REQUIRE(first);
         hook = (uintptr_t)first;
