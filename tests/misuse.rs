@@ -343,7 +343,7 @@ fn what_an_ended_thread_cached_is_not_certain_and_ends_no_program() {
     let directory = workspace("misuse_flushed");
     let program = misuse_program(&directory);
     let recording = directory.join("flushed.hlr");
-    for word in ["flushed", "threads"] {
+    for word in ["flushed", "copied", "threads"] {
         let output = run(heapledger()
             .args(["run", "-q", "--mode", "full", "--abort-on-misuse", "-o"])
             .arg(&recording)
