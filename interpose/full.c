@@ -223,7 +223,8 @@ static bool is_no_heap(const void *block, const hl_private *own)
 static bool is_alone(const hl_private *own)
 {
     return own && own->slot->generation == 1 && !(hl.header->flags & HL_FLAG_FORKED) &&
-           __atomic_load_n(&hl.header->slot_count, __ATOMIC_RELAXED) == 1;
+           __atomic_load_n(&hl.header->slot_count, __ATOMIC_RELAXED) == 1 &&
+           !__atomic_load_n(&hl.header->slots_overflowed, __ATOMIC_RELAXED);
 }
 
 /* A call with what is no live block. `word` is its granule's. */
