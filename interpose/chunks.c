@@ -141,7 +141,7 @@ static bool is_inside_previous(const chunk *it)
     return is_inside && is_as_it_was(it);
 }
 
-int hl_chunk_says(const void *block, bool by_us)
+int hl_chunk_says(const void *block, bool alone)
 {
     chunk it;
     uint64_t key, next;
@@ -151,9 +151,12 @@ int hl_chunk_says(const void *block, bool by_us)
         return (it.at - it.before) % HL_PAGE_BYTES == 0 && (it.before + it.bytes) % HL_PAGE_BYTES == 0
                    ? HL_CHUNK_MAY_BE_IN_USE
                    : HL_CHUNK_IS_FREE;
-    /* What a thread cached goes into a bin when it ends, whose blocks are handed out with the key in them. */
+    /*
+     * What a thread cached goes into a bin when it ends, whose blocks are handed out with
+     * the key in them. From there it comes into others, too, with what is copied unwritten.
+     */
     bool cached = is_cached(&it, key);
-    if (cached && by_us)
+    if (cached && alone)
         return HL_CHUNK_IS_FREE;
     /* A free chunk that reaches to the end of its heap is what is left there. */
     if (!read_word(it.at + it.bytes + sizeof next, &next) || !(next & PREVIOUS_IN_USE) || is_inside_previous(&it))

@@ -280,7 +280,7 @@ enum {
     HL_CHUNK_LOOKS_FREE = 1, /* by its first words, which stay when it is handed out, until somebody writes there */
     HL_CHUNK_IS_FREE = 2,
 };
-HL_COLD int hl_chunk_says(const void *block, bool by_us); /* freed by this thread */
+HL_COLD int hl_chunk_says(const void *block, bool alone); /* no other thread has ever been */
 
 /* ---- slots.c ---- */
 hl_private *hl_slot_claim(void); /* NULL: none left */

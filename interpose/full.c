@@ -219,6 +219,14 @@ static bool is_no_heap(const void *block, const hl_private *own)
     return hl_module_of((uint64_t)(uintptr_t)block) != 0;
 }
 
+/* Of a process in which no other thread has ever been seen, here or in the process that forked it. */
+static bool is_alone(const hl_private *own)
+{
+    return own && own->slot->generation == 1 && !(hl.header->flags & HL_FLAG_FORKED) &&
+           __atomic_load_n(&hl.header->slot_count, __ATOMIC_RELAXED) == 1 &&
+           !__atomic_load_n(&hl.header->slots_overflowed, __ATOMIC_RELAXED);
+}
+
 /* A call with what is no live block. `word` is its granule's. */
 static void note_misuse(const hl_map *map, const void *block, const hl_return *call, uint64_t word, uint32_t called)
 {
@@ -231,8 +239,7 @@ static void note_misuse(const hl_map *map, const void *block, const hl_return *c
     bool freed = says(map->shift, word, WORD_FREED, block);
     /* It may have been handed out past the hooks, and what lies around it have been freed so. */
     bool asked = (freed || around) && map == &hl.glibc_blocks;
-    bool by_us = freed && is_ours(hl_exact_row(row_of_free(word)), hl_me.own);
-    int chunk = asked ? hl_chunk_says(block, by_us) : HL_CHUNK_IS_FREE;
+    int chunk = asked ? hl_chunk_says(block, is_alone(hl_me.own)) : HL_CHUNK_IS_FREE;
     if (chunk == HL_CHUNK_MAY_BE_IN_USE) {
         around = NULL;
         freed = false;

@@ -1,5 +1,6 @@
 /*
- * room.c: what may be taken where address space is limited (RLIMIT_AS).
+ * room.c: what may be taken where address space is limited (RLIMIT_AS), or what can
+ * be written of it (RLIMIT_DATA).
  *
  * Without stacks there is little to ask for, and nobody asks, but that the owner map
  * leaves the program three times as much as it takes. In mode full the kernel
@@ -21,6 +22,7 @@
 #define BOOKS_SHARE 4u           /* ... and one part a table of the owner map, without which there are no books */
 #define REFUSALS 64u             /* times that are refused without asking, after one that was */
 #define MOST_REFUSALS 4096u      /* ... after many in a row */
+#define RLIMIT_DATA_ 2
 #define RLIMIT_AS_ 9
 #define UNLIMITED (~(uint64_t)0)
 
@@ -53,10 +55,16 @@ static void end_trial(const uint64_t *mask)
     HL_SYS4(SYS_rt_sigprocmask, 2, mask, NULL, sizeof *mask);
 }
 
-/* Without access, so that mlockall(MCL_FUTURE) fills nothing. */
+static bool data_was_limited; /* at start-up */
+
+/*
+ * Without access, so that mlockall(MCL_FUTURE) fills nothing; but where data are limited
+ * only what can be written counts.
+ */
 static bool can_be_mapped(size_t bytes)
 {
-    long memory = HL_SYS6(SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int access = data_was_limited ? PROT_READ | PROT_WRITE : PROT_NONE;
+    long memory = HL_SYS6(SYS_mmap, 0, bytes, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     bool mapped = !hl_sys_failed(memory);
     if (mapped)
         HL_SYS2(SYS_munmap, memory, bytes);
@@ -76,22 +84,44 @@ static bool can_be_taken(size_t bytes, bool otherwise)
 
 /* ---- asking the kernel ---- */
 
-/* The limit, and what is left of it. False where it is not said: no /proc, no descriptor free. */
+/* What /proc/self/statm says of a process, in this order, in pages. */
+enum { STATM_ALL = 0, STATM_DATA = 5, STATM_FIELDS = 6 };
+
+/* Adds to what is there. */
+static bool read_statm(uint64_t pages[STATM_FIELDS])
+{
+    char text[128];
+    long bytes = hl_read_file("/proc/self/statm", text, sizeof text);
+    int field = 0;
+    for (long i = 0; i < bytes && field < STATM_FIELDS; i++) {
+        if (text[i] >= '0' && text[i] <= '9')
+            pages[field] = pages[field] * 10 + (uint64_t)(text[i] - '0');
+        else
+            field++;
+    }
+    return field >= STATM_DATA && pages[STATM_ALL] != 0;
+}
+
+static uint64_t left_of(uint64_t limit, uint64_t pages)
+{
+    uint64_t used = pages * HL_PAGE_BYTES;
+    return limit == UNLIMITED ? limit : limit > used ? limit - used : 0;
+}
+
+/* What stands for both limits, and the less that is left of one. False where it is not said: no /proc, no descriptor free. */
 static bool is_told(uint64_t *limit, uint64_t *left)
 {
-    uint64_t limits[2], pages = 0;
-    if (HL_SYS4(SYS_prlimit64, 0, RLIMIT_AS_, NULL, limits) != 0)
+    uint64_t all[2], data[2], pages[STATM_FIELDS] = {0};
+    if (HL_SYS4(SYS_prlimit64, 0, RLIMIT_AS_, NULL, all) != 0 || HL_SYS4(SYS_prlimit64, 0, RLIMIT_DATA_, NULL, data) != 0)
         return false;
-    *limit = *left = limits[0];
-    if (*limit == UNLIMITED)
+    *limit = all[0] == data[0] ? all[0] : all[0] ^ data[0] << 1;
+    *left = UNLIMITED;
+    if (all[0] == UNLIMITED && data[0] == UNLIMITED)
         return true;
-    char text[32];
-    long bytes = hl_read_file("/proc/self/statm", text, sizeof text);
-    for (long i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
-        pages = pages * 10 + (uint64_t)(text[i] - '0');
-    uint64_t used = pages * HL_PAGE_BYTES;
-    *left = *limit > used ? *limit - used : 0;
-    return pages != 0;
+    bool said = read_statm(pages);
+    uint64_t left_of_all = left_of(all[0], pages[STATM_ALL]), left_of_data = left_of(data[0], pages[STATM_DATA]);
+    *left = left_of_all < left_of_data ? left_of_all : left_of_data;
+    return said;
 }
 
 /* ---- what is taken ---- */
@@ -302,8 +332,9 @@ void hl_room_forked(void)
 
 void hl_room_begin(hl_next *next)
 {
-    uint64_t limit, left;
+    uint64_t limit, left, data[2];
     was_ample_at_start = is_told(&limit, &left) && left >= AMPLE;
+    data_was_limited = HL_SYS4(SYS_prlimit64, 0, RLIMIT_DATA_, NULL, data) == 0 && data[0] != UNLIMITED;
     tries = hl.full_wanted && hl_is_asked_for("prctl");
     if (!tries)
         return;

@@ -114,7 +114,7 @@ void hl_release(void *memory, size_t bytes);
 
 /*
  * Whether memory that the books can do without may be taken: where address space
- * is limited (RLIMIT_AS), it is the program's first, and all that is taken for the
+ * is limited (RLIMIT_AS, RLIMIT_DATA), it is the program's first, and all that is taken for the
  * asking here is an eighth of it at most.
  */
 bool hl_may_take(size_t bytes);

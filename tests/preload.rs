@@ -647,6 +647,28 @@ fn a_very_tight_address_space_limit_is_the_program_s_before_it_is_ours() {
     }
 }
 
+/// Counting looks at a limit of data at start-up alone; in mode full it is the kernel that tells.
+#[test]
+fn what_may_be_written_under_a_data_limit_is_the_program_s_before_it_is_ours() {
+    let directory = workspace("limit_data");
+    let program = program("limit_data.c").build(&directory);
+    let full: &[&[&str]] = &[&["--mode", "full"]];
+    for (words, modes) in [
+        (["3", "exec"], EVERY_MODE),
+        (["3", ""], full),
+        (["20", ""], full),
+    ] {
+        let case = Case::new(&directory, "limit_data.c", program.clone());
+        let case = case.arg(words[0]).arg(words[1]);
+        let bare = case.run_bare();
+        assert_eq!(bare.code(), 0, "{bare:?}");
+        for mode in modes {
+            let (recorded, _) = case.run_recorded(mode);
+            assert_same(&bare, &recorded);
+        }
+    }
+}
+
 #[test]
 fn locked_memory_stays_small() {
     Case::of("locked_memory.c").check();

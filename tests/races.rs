@@ -495,6 +495,7 @@ const START_NO_THREAD: &[&str] = &[
     "killed.c",
     "killed_library.c",
     "libc_functions.c",
+    "limit_data.c",
     "limit_raised.c",
     "low_heap.c",
     "many_sites.c",

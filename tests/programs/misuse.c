@@ -10,6 +10,7 @@
  *     misuse threads     frees in one thread what another has freed
  *     misuse unwritten   frees what was handed out past the hooks where a block was freed, unwritten: right
  *     misuse flushed     the same where a thread freed it that has ended since: right
+ *     misuse copied      the same of another block, which unwritten words of that one were copied to: right
  *     misuse many        frees six blocks twice, all at one place
  *     misuse surely      frees three blocks twice at one place; the last is too long for a fast bin
  *
@@ -107,6 +108,16 @@ SITE void do_wrong(const char *word)
         pthread_join(start_thread(free_in_thread, block), NULL);
         REQUIRE(hand_out_past(100) == block);
         free_again(block);
+    } else if (strcmp(word, "copied") == 0) {
+        char *other = make_block(100);
+        make_block(100);
+        pthread_join(start_thread(free_in_thread, block), NULL);
+        const char *unwritten = opaque(malloc(any(100)));
+        REQUIRE(unwritten == block);
+        free_first(other);
+        REQUIRE(hand_out_past(100) == other);
+        memcpy(other, unwritten, 16);
+        free_again(other);
     } else if (strcmp(word, "many") == 0) {
         /* Each size has a list of its own, which a block is then in twice. */
         for (size_t bytes = 24; bytes <= 104; bytes += 16)
