@@ -136,7 +136,7 @@ impl Workload {
     /// that decoded it.
     ///
     /// # Errors
-    /// The first thread's, once all have ended.
+    /// The first thread's, once all have ended; [`Error::Source`] where one could not be started.
     ///
     /// # Panics
     /// When a thread panicked.
@@ -163,12 +163,14 @@ impl Workload {
         };
         thread::scope(|scope| {
             let part = &part;
-            let threads: Vec<_> = (1..self.threads.max(1))
-                .map(|thread| scope.spawn(move || part(thread)))
-                .collect();
+            let begin = |thread| {
+                let begun = thread::Builder::new().spawn_scoped(scope, move || part(thread));
+                begun.inspect_err(|_| on_end()) // others may wait for its end
+            };
+            let threads: Vec<_> = (1..self.threads.max(1)).map(begin).collect();
             let here = part(0);
             let others = threads.into_iter().map(|thread| {
-                let ended = thread.join();
+                let ended = thread.map_err(Error::Source)?.join();
                 ended.unwrap_or_else(|payload| resume_unwind(payload))
             });
             others.fold(here, Result::and)
