@@ -269,13 +269,28 @@ fn a_negative_size_is_said_to_be_one() {
         ["demo", "--soft-limit", "-1GiB", "--threads", "1"],
     ] {
         let output = run(heapledger().args(arguments));
-        assert!(
-            output.error.contains("a size cannot be negative"),
-            "{arguments:?}: {}",
-            output.error
-        );
-        assert_ne!(output.code(), 0);
-        assert_eq!(output.text, "");
+        let code = if arguments[0] == "run" { 125 } else { 2 };
+        assert_refused(&output, code, &["a size cannot be negative"]);
+    }
+}
+
+#[test]
+fn what_is_no_size_is_said_in_one_line() {
+    for (size, words) in [
+        ("abc", "a size begins with a number"),
+        ("", "a size begins with a number"),
+        ("12XB", "unknown unit `XB`"),
+        ("1..5G", "a size begins with a number"),
+        ("99999999999999999999", "does not fit"),
+    ] {
+        for option in ["--soft-limit", "--hard-limit", "--sample-bytes"] {
+            let output = run(heapledger().args(["run", option, size, "--", "true"]));
+            assert_refused(&output, 125, &[option, words]);
+        }
+        let output = run(heapledger().args(["report", "--min", size, "x.hlr"]));
+        assert_refused(&output, 2, &["--min", words]);
+        let output = run(heapledger().args(["diff", "--fail-on-growth", size, "x", "y"]));
+        assert_refused(&output, 2, &["--fail-on-growth", words]);
     }
 }
 
@@ -311,26 +326,26 @@ fn what_goes_with_no_such_mode_is_refused_in_one_line() {
 
 #[test]
 fn unknown_options_end_run_with_125_and_report_with_2() {
-    let output = run(heapledger().args(["run", "--no-such-option", "--", "true"]));
-    assert!(
-        output.code() == 125 && output.error.contains("--no-such-option"),
-        "{output:?}"
+    let refused = |arguments: &[&str], code: i32, words: &[&str]| {
+        assert_refused(&run(heapledger().args(arguments)), code, words);
+    };
+    refused(
+        &["run", "--no-such-option", "--", "true"],
+        125,
+        &["--no-such-option", "see --help"],
     );
-    let output = run(heapledger().args(["run", "--mode", "everything", "--", "true"]));
-    assert!(
-        output.code() == 125 && output.error.contains("everything"),
-        "{output:?}"
+    refused(
+        &["run", "--mode", "everything", "--", "true"],
+        125,
+        &["everything", "count, sample, full"],
     );
-    let output = run(heapledger().args(["report", "--format", "papyrus", "x"]));
-    assert!(
-        output.code() == 2 && output.error.contains("papyrus"),
-        "{output:?}"
+    refused(
+        &["report", "--format", "papyrus", "x"],
+        2,
+        &["papyrus", "json"],
     );
-    let output = run(heapledger().arg("no-such-command"));
-    assert!(
-        output.code() == 2 && output.error.contains("no-such-command"),
-        "{output:?}"
-    );
+    refused(&["no-such-command"], 2, &["no-such-command", "see --help"]);
+    refused(&["report"], 2, &["<FILE>", "see --help"]);
 }
 
 #[test]
