@@ -91,6 +91,7 @@ fn a_program_that_is_not_found_ends_with_127() {
         127,
         &["./no/such/program"],
     );
+    assert_refused(&record(&recording, &[""]), 127, &["``: no such file"]);
     assert!(!recording.exists());
 }
 
