@@ -798,3 +798,41 @@ fn a_tiny_dev_shm_is_survived() {
         }
     }
 }
+
+#[test]
+fn where_no_ledger_finds_room_the_program_runs_and_the_recording_says_why() {
+    let test = "no_room_for_ledgers";
+    needs!(
+        test,
+        is_root() && has_tool("unshare") && has_tool("mount"),
+        "the right to mount in a namespace of its own"
+    );
+    let directory = workspace(test);
+    let recording = directory.join("r.hlr");
+    // What is mounted once more on itself stays writable when /tmp is not any more.
+    let script = format!(
+        "mount -t tmpfs -o size=64k none /dev/shm && mount --bind /tmp /tmp && mount --bind {place} {place} && \
+         mount -o remount,bind,ro /tmp && exec {} run -q -o {} -- sh -c 'echo ran; exit 3'",
+        text(Path::new(heapledger().get_program())),
+        text(&recording),
+        place = text(&directory),
+    );
+    let output = run(Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .env_remove("TMPDIR")
+        .env_remove("XDG_RUNTIME_DIR"));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (3, "ran\n"),
+        "{output:?}"
+    );
+    let report = Report::read(&recording).unwrap();
+    let reason = report.root()["untracked_reason"].as_str();
+    let why = reason.and_then(|reason| reason.strip_prefix("no ledger could be set up: "));
+    let why = why.unwrap_or_else(|| panic!("{report}"));
+    assert!(
+        why.contains("/dev/shm: No space left") && why.contains("/tmp: Read-only"),
+        "{why}"
+    );
+    assert_one_line(&output, &[why]);
+}

@@ -109,15 +109,15 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         .unwrap_or_else(|| default_output(&shown));
     let (output, file) = Output::open(&path)?;
     let (tracking, stewards) = match prepare(options) {
-        Ok((tracking, stewards)) => (Some(tracking), stewards),
+        Ok((tracking, stewards)) => (Ok(tracking), stewards),
         Err(error) => {
             say(&format!(
                 "cannot track {shown}: {error:#}; running it untracked"
             ));
-            (None, None)
+            (Err(format!("no ledger could be set up: {error:#}")), None)
         }
     };
-    let untracked = program.untracked.filter(|_| tracking.is_some());
+    let untracked = program.untracked.filter(|_| tracking.is_ok());
     let say_untracked = |is_started: bool| {
         if let Some(reason) = untracked.filter(|reason| reason.may_not_start() == is_started) {
             say(&format!(
@@ -190,9 +190,13 @@ impl Session {
     fn begin(
         options: &RunOptions,
         program: &Program,
-        tracking: Option<Tracking>,
+        tracking: Result<Tracking, String>,
         (path, file): (&Path, File),
     ) -> Result<Session, Failure> {
+        let (tracking, no_tracking) = match tracking {
+            Ok(tracking) => (Some(tracking), None),
+            Err(why) => (None, Some(why)),
+        };
         let directory = tracking
             .as_ref()
             .map(|tracking| tracking.directory.path.clone());
@@ -211,10 +215,7 @@ impl Session {
         };
         let writer = Writer::new(file, &start)
             .with_context(|| format!("cannot write the recording {}", path.display()))?;
-        let root_reason = match (&tracking, program.untracked) {
-            (None, _) => Some("no ledger could be set up".to_owned()),
-            (Some(_), reason) => reason.map(|reason| reason.to_string()),
-        };
+        let root_reason = no_tracking.or(program.untracked.map(|reason| reason.to_string()));
         let inherited = Inherited::take(&signals::blocked());
         let signals = Signals::open(&signals::forwarded()).context("cannot receive signals")?;
         let spotter = directory.as_deref().map(Spotter::begin).transpose();
