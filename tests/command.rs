@@ -486,10 +486,23 @@ fn nothing_recorded_before_is_lost() {
     assert!(fs::read(&recording).unwrap() == first);
     // What can, sets the earlier recording aside.
     assert_eq!(record(&recording, &["sh", "-c", "exit 4"]).code(), 4);
-    let kept = fs::read_dir(&directory)
+    let old = directory.join("r.hlr.old");
+    assert!(fs::read(&old).unwrap() == first);
+    // What turns out at the last moment not to run takes neither away.
+    let second = fs::read(&recording).unwrap();
+    let no_program = directory.join("no-program");
+    fs::write(&no_program, b"\x7fELF\x02\x01\x01\0and no more\0").unwrap();
+    make_executable(&no_program, 0o755);
+    assert_eq!(record(&recording, &[text(&no_program)]).code(), 126);
+    assert!(fs::read(&recording).unwrap() == second && fs::read(&old).unwrap() == first);
+    assert_eq!(record(&recording, &["sh", "-c", "exit 5"]).code(), 5);
+    assert!(fs::read(&old).unwrap() == second);
+    let mut names: Vec<_> = fs::read_dir(&directory)
         .unwrap()
-        .any(|entry| fs::read(entry.unwrap().path()).unwrap() == first);
-    assert!(kept, "the earlier recording is gone");
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["no-program", "r.hlr", "r.hlr.old"]);
 }
 
 #[test]

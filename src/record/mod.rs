@@ -134,6 +134,7 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         }
     };
     // Only now it is known that it runs at all.
+    output.settle();
     say_untracked(true);
     let status = session.finish(options, stewards, &output)?;
     Ok(status)
