@@ -10,7 +10,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -692,6 +692,40 @@ fn a_hostile_ledger_is_survived() {
     assert_survives(&ledgers, "ledger cut in half");
     fs::write(&ledger, &bytes[..100]).unwrap();
     assert_survives(&ledgers, "ledger of 100 bytes");
+}
+
+#[test]
+fn a_ledger_of_a_newer_layout_is_named_and_hides_no_other() {
+    let directory = workspace("newer_ledger");
+    let ledgers = directory.join("ledgers");
+    fs::create_dir(&ledgers).unwrap();
+    let preloaded = |script: &str| {
+        let output = run(Command::new("sh")
+            .args(["-c", script])
+            .env("LD_PRELOAD", common::preload_library())
+            .env("HEAPLEDGER_DIR", &ledgers));
+        assert_eq!(output.code(), 0, "{output:?}");
+    };
+    let all = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(&ledgers).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    preloaded("exit 0");
+    let newer = all().pop().expect("a shell leaves a ledger");
+    let file = File::options().write(true).open(&newer).unwrap();
+    file.write_all_at(&77u32.to_le_bytes(), 8).unwrap();
+    assert_refused(&report(&newer), 1, &[text(&newer), "layout 77"]);
+    assert_refused(&report(&ledgers), 1, &[text(&newer), "layout 77"]);
+    preloaded("exit 0");
+    assert_eq!(all().len(), 2);
+    let output = run(heapledger().arg("report").arg(&ledgers));
+    assert_eq!((output.code(), output.error.as_str()), (0, ""));
+    let ending = output.text.split("What could not be seen").nth(1).unwrap();
+    assert!(
+        ending.contains("layout 77") && !ending.contains("nothing was lost"),
+        "{}",
+        output.text
+    );
 }
 
 // Surroundings
