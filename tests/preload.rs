@@ -444,6 +444,12 @@ fn eight_threads_churning_realloc_lose_nothing() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn an_address_that_was_given_up_is_no_longer_the_hooks() {
+    Case::of("given_up.c").check();
+}
+
+#[test]
 fn frees_of_unseen_blocks_are_foreign() {
     Case::of("foreign_frees.c").check();
 }
