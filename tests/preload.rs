@@ -16,6 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use common::expectations::Expectation;
 use common::report::Report;
 use common::{
     Case, EVERY_MODE, assert_same, find_library, has_tool, heapledger, is_root, library,
@@ -62,6 +63,16 @@ fn a_resolver_may_allocate_before_the_preload_itself_is_relocated() {
     let (recorded, report) = case.run_recorded(&[]);
     assert_same(&bare, &recorded);
     assert_eq!(report.violations(), Vec::<String>::new(), "{report}");
+    // Two resolvers ran, the first one before there was anybody to forward to.
+    for line in [
+        "site=ifunc_resolver allocated_blocks=60 freed_blocks=40 live_blocks=20",
+        "site=resolver_realloc allocated_blocks=20 freed_blocks=0 live_blocks=20",
+        "site=library_constructor allocated_blocks=200 freed_blocks=100 live_blocks=100",
+        "site=main_alloc allocated_blocks=10 live_blocks=10 losses.foreign_frees=0",
+    ] {
+        let wrong = Expectation::parse(line).check(&report);
+        assert_eq!(wrong, Vec::<String>::new(), "{report}");
+    }
 }
 
 #[test]
