@@ -455,6 +455,53 @@ fn a_file_system_that_fills_during_the_run_keeps_the_program_itself() {
 }
 
 #[test]
+fn a_file_size_limit_is_said_and_is_the_programs_own() {
+    let directory = workspace("file_size_limit");
+    let recording = directory.join("r.hlr");
+    let started = directory.join("started");
+    let us = heapledger();
+    let limited = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(us.get_program());
+        run(shell.arg(&recording).arg(&started))
+    };
+    let output = limited("ulimit -f 0; exec \"$1\" run -o \"$2\" -- touch \"$3\"");
+    assert_refused(&output, 125, &[text(&recording), "File too large"]);
+    assert!(!recording.exists() && !started.exists());
+    // The signal does to the program what it would have done.
+    let output = limited(
+        "exec \"$1\" run -q -o \"$2\" -- sh -c 'ulimit -f 0; exec dd if=/dev/zero of=\"$0\" count=1' \"$3\"",
+    );
+    assert_eq!(output.code(), 128 + 25, "{output:?}");
+    let report = Report::read(&recording).unwrap();
+    let processes = report.processes();
+    let died = |process: &serde_json::Value| process["outcome"]["signal"] == "SIGXFSZ";
+    assert!(processes.into_iter().any(died), "{report}");
+    let page = directory.join("page.html");
+    let output = run(Command::new("sh")
+        .args(["-c", "ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(us.get_program())
+        .arg("report")
+        .arg(&recording)
+        .args(["--format", "html", "-o"])
+        .arg(&page));
+    assert_refused(&output, 1, &[text(&page), "File too large"]);
+}
+
+#[test]
+fn what_stands_in_our_way_is_not_said_of_the_program() {
+    let directory = workspace("descriptor_limit");
+    let recording = directory.join("r.hlr");
+    let script = "ulimit -n 8; exec \"$1\" run -q -o \"$2\" -- true";
+    let us = heapledger();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(us.get_program());
+    let output = run(shell.arg(&recording));
+    assert_refused(&output, 125, &["Too many open files"]);
+    assert!(!recording.exists());
+}
+
+#[test]
 fn a_script_without_an_interpreter_line_is_the_shells() {
     let directory = workspace("bare_script");
     let script = directory.join("script");

@@ -58,8 +58,26 @@ enum Command {
     Demo(demo::Arguments),
 }
 
+extern "C" fn look_away(_signal: libc::c_int) {}
+
+/// Has a write past RLIMIT_FSIZE fail, and be said, in place of ending the command. A handler
+/// does not outlive exec, as ignoring would: the program that `run` starts finds what was there.
+fn survive_file_size_limit() {
+    // SAFETY: zeros are an action with an empty mask; both calls are given valid addresses, and
+    // the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let is_asked = libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &mut action) == 0;
+        if is_asked && action.sa_sigaction == libc::SIG_DFL {
+            action.sa_sigaction = look_away as *const () as libc::sighandler_t;
+            libc::sigaction(libc::SIGXFSZ, &action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
+    survive_file_size_limit();
     #[cfg(heapledger_core)]
     if let Some(worked) = crate::demo::work_if_worker() {
         return finish(worked);

@@ -306,10 +306,11 @@ impl Session {
 }
 
 fn not_launched(shown: &str, program: &Program, error: &io::Error) -> Failure {
-    let exit_code = if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        NOT_EXECUTABLE
+    let exit_code = match error.raw_os_error() {
+        Some(libc::ENOENT) => NOT_FOUND,
+        // It is not the program that stands in the way.
+        Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM) => FAILED,
+        _ => NOT_EXECUTABLE,
     };
     // "Exec format error" says less than what was found out about the file.
     let error = match program.untracked.filter(|reason| reason.may_not_start()) {
