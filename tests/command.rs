@@ -10,7 +10,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -91,6 +91,7 @@ fn a_program_that_is_not_found_ends_with_127() {
         127,
         &["./no/such/program"],
     );
+    assert_refused(&record(&recording, &[""]), 127, &["``: no such file"]);
     assert!(!recording.exists());
 }
 
@@ -269,13 +270,28 @@ fn a_negative_size_is_said_to_be_one() {
         ["demo", "--soft-limit", "-1GiB", "--threads", "1"],
     ] {
         let output = run(heapledger().args(arguments));
-        assert!(
-            output.error.contains("a size cannot be negative"),
-            "{arguments:?}: {}",
-            output.error
-        );
-        assert_ne!(output.code(), 0);
-        assert_eq!(output.text, "");
+        let code = if arguments[0] == "run" { 125 } else { 2 };
+        assert_refused(&output, code, &["a size cannot be negative"]);
+    }
+}
+
+#[test]
+fn what_is_no_size_is_said_in_one_line() {
+    for (size, words) in [
+        ("abc", "a size begins with a number"),
+        ("", "a size begins with a number"),
+        ("12XB", "unknown unit `XB`"),
+        ("1..5G", "a size begins with a number"),
+        ("99999999999999999999", "does not fit"),
+    ] {
+        for option in ["--soft-limit", "--hard-limit", "--sample-bytes"] {
+            let output = run(heapledger().args(["run", option, size, "--", "true"]));
+            assert_refused(&output, 125, &[option, words]);
+        }
+        let output = run(heapledger().args(["report", "--min", size, "x.hlr"]));
+        assert_refused(&output, 2, &["--min", words]);
+        let output = run(heapledger().args(["diff", "--fail-on-growth", size, "x", "y"]));
+        assert_refused(&output, 2, &["--fail-on-growth", words]);
     }
 }
 
@@ -311,26 +327,26 @@ fn what_goes_with_no_such_mode_is_refused_in_one_line() {
 
 #[test]
 fn unknown_options_end_run_with_125_and_report_with_2() {
-    let output = run(heapledger().args(["run", "--no-such-option", "--", "true"]));
-    assert!(
-        output.code() == 125 && output.error.contains("--no-such-option"),
-        "{output:?}"
+    let refused = |arguments: &[&str], code: i32, words: &[&str]| {
+        assert_refused(&run(heapledger().args(arguments)), code, words);
+    };
+    refused(
+        &["run", "--no-such-option", "--", "true"],
+        125,
+        &["--no-such-option", "see --help"],
     );
-    let output = run(heapledger().args(["run", "--mode", "everything", "--", "true"]));
-    assert!(
-        output.code() == 125 && output.error.contains("everything"),
-        "{output:?}"
+    refused(
+        &["run", "--mode", "everything", "--", "true"],
+        125,
+        &["everything", "count, sample, full"],
     );
-    let output = run(heapledger().args(["report", "--format", "papyrus", "x"]));
-    assert!(
-        output.code() == 2 && output.error.contains("papyrus"),
-        "{output:?}"
+    refused(
+        &["report", "--format", "papyrus", "x"],
+        2,
+        &["papyrus", "json"],
     );
-    let output = run(heapledger().arg("no-such-command"));
-    assert!(
-        output.code() == 2 && output.error.contains("no-such-command"),
-        "{output:?}"
-    );
+    refused(&["no-such-command"], 2, &["no-such-command", "see --help"]);
+    refused(&["report"], 2, &["<FILE>", "see --help"]);
 }
 
 #[test]
@@ -439,6 +455,53 @@ fn a_file_system_that_fills_during_the_run_keeps_the_program_itself() {
 }
 
 #[test]
+fn a_file_size_limit_is_said_and_is_the_programs_own() {
+    let directory = workspace("file_size_limit");
+    let recording = directory.join("r.hlr");
+    let started = directory.join("started");
+    let us = heapledger();
+    let limited = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(us.get_program());
+        run(shell.arg(&recording).arg(&started))
+    };
+    let output = limited("ulimit -f 0; exec \"$1\" run -o \"$2\" -- touch \"$3\"");
+    assert_refused(&output, 125, &[text(&recording), "File too large"]);
+    assert!(!recording.exists() && !started.exists());
+    // The signal does to the program what it would have done.
+    let output = limited(
+        "exec \"$1\" run -q -o \"$2\" -- sh -c 'ulimit -f 0; exec dd if=/dev/zero of=\"$0\" count=1' \"$3\"",
+    );
+    assert_eq!(output.code(), 128 + 25, "{output:?}");
+    let report = Report::read(&recording).unwrap();
+    let processes = report.processes();
+    let died = |process: &serde_json::Value| process["outcome"]["signal"] == "SIGXFSZ";
+    assert!(processes.into_iter().any(died), "{report}");
+    let page = directory.join("page.html");
+    let output = run(Command::new("sh")
+        .args(["-c", "ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(us.get_program())
+        .arg("report")
+        .arg(&recording)
+        .args(["--format", "html", "-o"])
+        .arg(&page));
+    assert_refused(&output, 1, &[text(&page), "File too large"]);
+}
+
+#[test]
+fn what_stands_in_our_way_is_not_said_of_the_program() {
+    let directory = workspace("descriptor_limit");
+    let recording = directory.join("r.hlr");
+    let script = "ulimit -n 8; exec \"$1\" run -q -o \"$2\" -- true";
+    let us = heapledger();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(us.get_program());
+    let output = run(shell.arg(&recording));
+    assert_refused(&output, 125, &["Too many open files"]);
+    assert!(!recording.exists());
+}
+
+#[test]
 fn a_script_without_an_interpreter_line_is_the_shells() {
     let directory = workspace("bare_script");
     let script = directory.join("script");
@@ -470,10 +533,23 @@ fn nothing_recorded_before_is_lost() {
     assert!(fs::read(&recording).unwrap() == first);
     // What can, sets the earlier recording aside.
     assert_eq!(record(&recording, &["sh", "-c", "exit 4"]).code(), 4);
-    let kept = fs::read_dir(&directory)
+    let old = directory.join("r.hlr.old");
+    assert!(fs::read(&old).unwrap() == first);
+    // What turns out at the last moment not to run takes neither away.
+    let second = fs::read(&recording).unwrap();
+    let no_program = directory.join("no-program");
+    fs::write(&no_program, b"\x7fELF\x02\x01\x01\0and no more\0").unwrap();
+    make_executable(&no_program, 0o755);
+    assert_eq!(record(&recording, &[text(&no_program)]).code(), 126);
+    assert!(fs::read(&recording).unwrap() == second && fs::read(&old).unwrap() == first);
+    assert_eq!(record(&recording, &["sh", "-c", "exit 5"]).code(), 5);
+    assert!(fs::read(&old).unwrap() == second);
+    let mut names: Vec<_> = fs::read_dir(&directory)
         .unwrap()
-        .any(|entry| fs::read(entry.unwrap().path()).unwrap() == first);
-    assert!(kept, "the earlier recording is gone");
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["no-program", "r.hlr", "r.hlr.old"]);
 }
 
 #[test]
@@ -665,6 +741,40 @@ fn a_hostile_ledger_is_survived() {
     assert_survives(&ledgers, "ledger of 100 bytes");
 }
 
+#[test]
+fn a_ledger_of_a_newer_layout_is_named_and_hides_no_other() {
+    let directory = workspace("newer_ledger");
+    let ledgers = directory.join("ledgers");
+    fs::create_dir(&ledgers).unwrap();
+    let preloaded = |script: &str| {
+        let output = run(Command::new("sh")
+            .args(["-c", script])
+            .env("LD_PRELOAD", common::preload_library())
+            .env("HEAPLEDGER_DIR", &ledgers));
+        assert_eq!(output.code(), 0, "{output:?}");
+    };
+    let all = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(&ledgers).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    preloaded("exit 0");
+    let newer = all().pop().expect("a shell leaves a ledger");
+    let file = File::options().write(true).open(&newer).unwrap();
+    file.write_all_at(&77u32.to_le_bytes(), 8).unwrap();
+    assert_refused(&report(&newer), 1, &[text(&newer), "layout 77"]);
+    assert_refused(&report(&ledgers), 1, &[text(&newer), "layout 77"]);
+    preloaded("exit 0");
+    assert_eq!(all().len(), 2);
+    let output = run(heapledger().arg("report").arg(&ledgers));
+    assert_eq!((output.code(), output.error.as_str()), (0, ""));
+    let ending = output.text.split("What could not be seen").nth(1).unwrap();
+    assert!(
+        ending.contains("layout 77") && !ending.contains("nothing was lost"),
+        "{}",
+        output.text
+    );
+}
+
 // Surroundings
 
 #[test]
@@ -781,4 +891,42 @@ fn a_tiny_dev_shm_is_survived() {
             assert_one_line(&output, &[]);
         }
     }
+}
+
+#[test]
+fn where_no_ledger_finds_room_the_program_runs_and_the_recording_says_why() {
+    let test = "no_room_for_ledgers";
+    needs!(
+        test,
+        is_root() && has_tool("unshare") && has_tool("mount"),
+        "the right to mount in a namespace of its own"
+    );
+    let directory = workspace(test);
+    let recording = directory.join("r.hlr");
+    // What is mounted once more on itself stays writable when /tmp is not any more.
+    let script = format!(
+        "mount -t tmpfs -o size=64k none /dev/shm && mount --bind /tmp /tmp && mount --bind {place} {place} && \
+         mount -o remount,bind,ro /tmp && exec {} run -q -o {} -- sh -c 'echo ran; exit 3'",
+        text(Path::new(heapledger().get_program())),
+        text(&recording),
+        place = text(&directory),
+    );
+    let output = run(Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .env_remove("TMPDIR")
+        .env_remove("XDG_RUNTIME_DIR"));
+    assert_eq!(
+        (output.code(), output.text.as_str()),
+        (3, "ran\n"),
+        "{output:?}"
+    );
+    let report = Report::read(&recording).unwrap();
+    let reason = report.root()["untracked_reason"].as_str();
+    let why = reason.and_then(|reason| reason.strip_prefix("no ledger could be set up: "));
+    let why = why.unwrap_or_else(|| panic!("{report}"));
+    assert!(
+        why.contains("/dev/shm: No space left") && why.contains("/tmp: Read-only"),
+        "{why}"
+    );
+    assert_one_line(&output, &[why]);
 }

@@ -486,6 +486,7 @@ const START_NO_THREAD: &[&str] = &[
     "fork_in_handler.c",
     "full_model.c",
     "full_refused.c",
+    "given_up.c",
     "initfirst.c",
     "initfirst_library.c",
     "inlined.cpp",

@@ -598,53 +598,53 @@ fn mistakes_are_named_before_anything_runs() {
         ),
         (
             &["--on-pressure", "trim,"],
-            "error: invalid value 'trim,' for '--on-pressure <ACTION,...>': an action is missing; \
+            "heapledger: invalid value 'trim,' for '--on-pressure <ACTION,...>': an action is missing; \
              use trim, signal:NAME, exec:CMD, python, jvm or systemd",
         ),
         (
             &["--on-pressure", "signal:32"], // glibc's own
-            "error: invalid value 'signal:32' for '--on-pressure <ACTION,...>': there is no signal `32`; \
+            "heapledger: invalid value 'signal:32' for '--on-pressure <ACTION,...>': there is no signal `32`; \
              name one as in signal:USR1 or signal:10",
         ),
         (
             &["--on-pressure", "exec:"],
-            "error: invalid value 'exec:' for '--on-pressure <ACTION,...>': exec: needs a command, \
+            "heapledger: invalid value 'exec:' for '--on-pressure <ACTION,...>': exec: needs a command, \
              as in exec:'./drop-caches $HEAPLEDGER_PID'",
         ),
         (
             &["--on-pressure", "purge"],
-            "error: invalid value 'purge' for '--on-pressure <ACTION,...>': `purge` is no action; \
+            "heapledger: invalid value 'purge' for '--on-pressure <ACTION,...>': `purge` is no action; \
              use trim, signal:NAME, exec:CMD, python, jvm or systemd",
         ),
         (
             &["--on-pressure", "signal:KILL"],
-            "error: invalid value 'signal:KILL' for '--on-pressure <ACTION,...>': no program can handle SIGKILL; \
+            "heapledger: invalid value 'signal:KILL' for '--on-pressure <ACTION,...>': no program can handle SIGKILL; \
              name a signal that frees memory, as in signal:USR1",
         ),
         (
             &["--growth", "-1"],
-            "error: invalid value '-1' for '--growth <RATIO>': a ratio is a number from 0 on, as in 0.5 or 2",
+            "heapledger: invalid value '-1' for '--growth <RATIO>': a ratio is a number from 0 on, as in 0.5 or 2",
         ),
         (
             &["--growth", "-inf"],
-            "error: invalid value '-inf' for '--growth <RATIO>': a ratio is a number from 0 on, as in 0.5 or 2",
+            "heapledger: invalid value '-inf' for '--growth <RATIO>': a ratio is a number from 0 on, as in 0.5 or 2",
         ),
         (
             &["--soft-limit", "-1MiB"],
-            "error: invalid value '-1MiB' for '--soft-limit <SIZE>': a size cannot be negative",
+            "heapledger: invalid value '-1MiB' for '--soft-limit <SIZE>': a size cannot be negative",
         ),
         (
             &["--soft-limit", "--hard-limit", "1G"],
-            "error: invalid value '--hard-limit' for '--soft-limit <SIZE>': \
+            "heapledger: invalid value '--hard-limit' for '--soft-limit <SIZE>': \
              a size begins with a number, as in 512MiB, 2G or 1048576",
         ),
         (
             &["--hard-limit", "16777216T"],
-            "error: invalid value '16777216T' for '--hard-limit <SIZE>': the size does not fit 64 bits",
+            "heapledger: invalid value '16777216T' for '--hard-limit <SIZE>': the size does not fit 64 bits",
         ),
         (
             &["--soft-limit", "5 apples"],
-            "error: invalid value '5 apples' for '--soft-limit <SIZE>': unknown unit `apples`; \
+            "heapledger: invalid value '5 apples' for '--soft-limit <SIZE>': unknown unit `apples`; \
              use B, K, M, G or T, or KiB, MiB, GiB or TiB",
         ),
     ];
@@ -660,6 +660,6 @@ fn mistakes_are_named_before_anything_runs() {
             (125, ""),
             "{options:?}"
         );
-        assert_eq!(output.error.lines().next(), Some(line));
+        assert_eq!(output.error, format!("{line}\n"));
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod size;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 pub use allocator::Allocator;
@@ -57,8 +58,26 @@ enum Command {
     Demo(demo::Arguments),
 }
 
+extern "C" fn look_away(_signal: libc::c_int) {}
+
+/// Has a write past RLIMIT_FSIZE fail, and be said, in place of ending the command. A handler
+/// does not outlive exec, as ignoring would: the program that `run` starts finds what was there.
+fn survive_file_size_limit() {
+    // SAFETY: zeros are an action with an empty mask; both calls are given valid addresses, and
+    // the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let is_asked = libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &mut action) == 0;
+        if is_asked && action.sa_sigaction == libc::SIG_DFL {
+            action.sa_sigaction = look_away as *const () as libc::sighandler_t;
+            libc::sigaction(libc::SIGXFSZ, &action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
+    survive_file_size_limit();
     #[cfg(heapledger_core)]
     if let Some(worked) = crate::demo::work_if_worker() {
         return finish(worked);
@@ -84,7 +103,11 @@ pub fn main() -> ExitCode {
 /// Help is output and ends with 0. Mistakes end as env's do where `run` was
 /// asked for, so that they cannot be taken for the program's own code.
 fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
+    let _ = match error.kind() {
+        _ if !error.use_stderr() => error.print(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.print(),
+        _ => writeln!(io::stderr(), "heapledger: {}", one_line(error)),
+    };
     let is_run = std::env::args_os()
         .nth(1)
         .is_some_and(|first| first == "run");
@@ -92,6 +115,24 @@ fn usage(error: &clap::Error) -> ExitCode {
         false => ExitCode::SUCCESS,
         true if is_run => ExitCode::from(125),
         true => ExitCode::from(2),
+    }
+}
+
+/// Gives what clap says of a mistake in paragraphs as one line: the mistake, what may have
+/// been meant, and where to read on where that does not say what to write.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let words = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said: Vec<String> = text
+        .split("\n\n")
+        .map(words)
+        .filter(|said| !said.is_empty())
+        .filter(|said| !said.starts_with("Usage: ") && !said.starts_with("For more information"))
+        .collect();
+    match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => said.join("; "),
+        _ => format!("{}; see --help", said.join("; ")),
     }
 }
 

@@ -261,6 +261,9 @@ fn interpreter_of_script(path: &Path) -> Option<PathBuf> {
 /// Finds the file that execvp would execute.
 fn find(command: &OsStr) -> Result<PathBuf, Refusal> {
     let shown = command.to_string_lossy();
+    if command.is_empty() {
+        return Err(Refusal::NotFound("``: no such file".to_owned()));
+    }
     if command.as_bytes().contains(&b'/') {
         return match check_executable(Path::new(command)) {
             Ok(()) => Ok(PathBuf::from(command)),

@@ -109,15 +109,15 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         .unwrap_or_else(|| default_output(&shown));
     let (output, file) = Output::open(&path)?;
     let (tracking, stewards) = match prepare(options) {
-        Ok((tracking, stewards)) => (Some(tracking), stewards),
+        Ok((tracking, stewards)) => (Ok(tracking), stewards),
         Err(error) => {
             say(&format!(
                 "cannot track {shown}: {error:#}; running it untracked"
             ));
-            (None, None)
+            (Err(format!("no ledger could be set up: {error:#}")), None)
         }
     };
-    let untracked = program.untracked.filter(|_| tracking.is_some());
+    let untracked = program.untracked.filter(|_| tracking.is_ok());
     let say_untracked = |is_started: bool| {
         if let Some(reason) = untracked.filter(|reason| reason.may_not_start() == is_started) {
             say(&format!(
@@ -134,6 +134,7 @@ fn record(options: &RunOptions) -> Result<ExitStatus, Failure> {
         }
     };
     // Only now it is known that it runs at all.
+    output.settle();
     say_untracked(true);
     let status = session.finish(options, stewards, &output)?;
     Ok(status)
@@ -190,9 +191,13 @@ impl Session {
     fn begin(
         options: &RunOptions,
         program: &Program,
-        tracking: Option<Tracking>,
+        tracking: Result<Tracking, String>,
         (path, file): (&Path, File),
     ) -> Result<Session, Failure> {
+        let (tracking, no_tracking) = match tracking {
+            Ok(tracking) => (Some(tracking), None),
+            Err(why) => (None, Some(why)),
+        };
         let directory = tracking
             .as_ref()
             .map(|tracking| tracking.directory.path.clone());
@@ -211,10 +216,7 @@ impl Session {
         };
         let writer = Writer::new(file, &start)
             .with_context(|| format!("cannot write the recording {}", path.display()))?;
-        let root_reason = match (&tracking, program.untracked) {
-            (None, _) => Some("no ledger could be set up".to_owned()),
-            (Some(_), reason) => reason.map(|reason| reason.to_string()),
-        };
+        let root_reason = no_tracking.or(program.untracked.map(|reason| reason.to_string()));
         let inherited = Inherited::take(&signals::blocked());
         let signals = Signals::open(&signals::forwarded()).context("cannot receive signals")?;
         let spotter = directory.as_deref().map(Spotter::begin).transpose();
@@ -304,10 +306,11 @@ impl Session {
 }
 
 fn not_launched(shown: &str, program: &Program, error: &io::Error) -> Failure {
-    let exit_code = if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        NOT_EXECUTABLE
+    let exit_code = match error.raw_os_error() {
+        Some(libc::ENOENT) => NOT_FOUND,
+        // It is not the program that stands in the way.
+        Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM) => FAILED,
+        _ => NOT_EXECUTABLE,
     };
     // "Exec format error" says less than what was found out about the file.
     let error = match program.untracked.filter(|reason| reason.may_not_start()) {

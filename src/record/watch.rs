@@ -4,6 +4,7 @@
 //! the time of the next reading.
 
 mod admission;
+mod unseen;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -33,9 +34,6 @@ const LEDGERS: u64 = 1;
 const ROOT: u64 = 2;
 const LIVES: u64 = 3;
 const FIRST_IMAGE: u64 = 4;
-
-/// Reason of a program that was executed, kept no ledger and was not seen.
-const ENDED_TOO_SOON: &str = "kept no ledger, and ended before it could be looked at";
 
 /// Readings may cost this part of the time.
 const COST_DIVISOR: u32 = 50;
@@ -80,6 +78,8 @@ pub(super) struct Watch<'a> {
     images: HashMap<u64, Image>,
     /// The present image of each process.
     present: HashMap<u32, u64>,
+    /// When each image began that is in the recording, by process.
+    begun: HashMap<u32, Vec<u64>>,
     next_key: u64,
     strangers: Strangers,
     next_reading: Instant,
@@ -99,6 +99,10 @@ impl<'a> Watch<'a> {
     ) -> io::Result<Watch<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let root_pid = child.id();
+        let mut lives = lives;
+        if let Some(lives) = &mut lives {
+            lives.follow(root_pid);
+        }
         let root_pidfd = ending::open(root_pid);
         let add = |descriptor, key| {
             epoll::add(
@@ -131,6 +135,7 @@ impl<'a> Watch<'a> {
             arrivals: Vec::new(),
             images: HashMap::new(),
             present: HashMap::new(),
+            begun: HashMap::new(),
             next_key: FIRST_IMAGE,
             strangers,
             next_reading: Instant::now(),
@@ -221,6 +226,8 @@ impl<'a> Watch<'a> {
     }
 
     fn give(&mut self, image: Image, outcome: Outcome) {
+        let began = image.created_mono_ns;
+        self.begun.entry(image.pid).or_default().push(began);
         self.run.clerk.give(image.finish(outcome, mono_ns()));
     }
 
@@ -269,18 +276,7 @@ impl<'a> Watch<'a> {
             return self.give(image, outcome);
         };
         self.give(image, Outcome::Exec);
-        let now = mono_ns();
-        let lasted_ns = now.saturating_sub(executed);
-        let began_unix_ns = unix_ns().saturating_sub(lasted_ns);
-        self.run.clerk.give(Job::Untracked(Box::new(Process {
-            pid,
-            exe: "(unknown program)".to_owned(),
-            started_s: seconds_between(self.run.start_unix_ns, began_unix_ns),
-            duration_s: seconds_between(executed, now),
-            outcome,
-            untracked_reason: Some(ENDED_TOO_SOON.to_owned()),
-            ..Process::default()
-        })));
+        self.give_unseen(pid, executed, outcome);
     }
 
     /// Reads every image whose time has come.
@@ -383,6 +379,7 @@ impl<'a> Watch<'a> {
             // Those for which there was no descriptor before.
             self.admit_all();
         }
+        self.give_all_unseen();
         let handshake_failed = !self.root_was_seen && self.run.root_reason.is_none();
         if !self.root_was_seen {
             self.run

@@ -2,7 +2,7 @@
 //! killed, a directory of ledgers, a single ledger.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,7 +54,8 @@ impl Recording {
             .map_err(|error| fail(OpenFailure::Io(error)))?
             .is_dir();
         if is_directory {
-            return from_ledgers(&ledgers_in(path)).ok_or_else(|| fail(OpenFailure::NoLedgers));
+            return from_ledgers(&ledgers_in(path))
+                .unwrap_or_else(|| Err(fail(OpenFailure::NoLedgers)));
         }
         let mut magic = [0u8; 8];
         let mut file = open_file(path).map_err(fail)?;
@@ -81,7 +82,9 @@ impl Recording {
             std::mem::take(&mut self.sites),
         );
         let mut adopted = 0usize;
-        for (books, outcome) in with_outcomes(read_all(&found)) {
+        let found = read_all(&found);
+        self.warnings.extend(found.warning());
+        for (books, outcome) in with_outcomes(found.books) {
             let process = tables.process(&books, seen(&books, outcome), start_ns);
             // The recorder may have died between writing a frame and removing the ledger.
             if !self.processes.iter().any(|known| is_same(known, &process)) {
@@ -142,11 +145,51 @@ fn ledgers_in(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn read_all(paths: &[PathBuf]) -> Vec<Books> {
-    paths
-        .iter()
-        .filter_map(|path| Books::read(&FilePages(&open_ledger(path).ok()?)).ok())
-        .collect()
+/// What lies in a directory of ledgers.
+#[derive(Default)]
+struct Found {
+    books: Vec<Books>,
+    /// Why the first one that cannot be read cannot.
+    refusal: Option<OpenError>,
+    /// How many cannot be read.
+    refused: usize,
+}
+
+impl Found {
+    /// Says what is missing.
+    fn warning(&self) -> Option<String> {
+        let refusal = self.refusal.as_ref()?;
+        let more = match self.refused {
+            1 => String::new(),
+            number => format!("; nor can {} more ledgers", number - 1),
+        };
+        Some(format!("{refusal}{more}"))
+    }
+}
+
+fn read_all(paths: &[PathBuf]) -> Found {
+    let mut found = Found::default();
+    for path in paths {
+        match read_ledger(path) {
+            Ok(books) => found.books.push(books),
+            // Its writer died before it was complete, or the process has removed it meanwhile.
+            Err(OpenFailure::Ledger(crate::Error::NotALedger)) => {}
+            Err(OpenFailure::Io(error)) if error.kind() == ErrorKind::NotFound => {}
+            Err(reason) => {
+                found.refused += 1;
+                found.refusal.get_or_insert(OpenError {
+                    path: path.clone(),
+                    reason,
+                });
+            }
+        }
+    }
+    found
+}
+
+fn read_ledger(path: &Path) -> Result<Books, OpenFailure> {
+    let file = open_ledger(path).map_err(OpenFailure::Io)?;
+    Books::read(&FilePages(&file)).map_err(OpenFailure::Ledger)
 }
 
 /// Opens a ledger: a regular file, and no link to one.
@@ -162,23 +205,25 @@ pub(crate) fn open_ledger(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn from_ledgers(paths: &[PathBuf]) -> Option<Recording> {
-    let books = read_all(paths);
-    if books.is_empty() {
-        return None;
+/// `None` where there is no ledger.
+fn from_ledgers(paths: &[PathBuf]) -> Option<Result<Recording, OpenError>> {
+    let found = read_all(paths);
+    let warning = found.warning();
+    if found.books.is_empty() {
+        return found.refusal.map(Err);
     }
     let directory = paths[0]
         .parent()
         .unwrap_or(Path::new(""))
         .display()
         .to_string();
-    Some(assemble(
-        Start {
-            ledger_directory: directory,
-            ..Start::default()
-        },
-        books,
-    ))
+    let start = Start {
+        ledger_directory: directory,
+        ..Start::default()
+    };
+    let mut recording = assemble(start, found.books);
+    recording.warnings.extend(warning);
+    Some(Ok(recording))
 }
 
 /// Makes a recording of nothing but ledgers.

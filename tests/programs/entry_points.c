@@ -17,13 +17,14 @@
  * expect: site=call_valloc allocated_blocks=3 requested_bytes=3*1000 live_blocks=3
  * expect: site=call_pvalloc allocated_blocks=3 live_blocks=3
  * expect: site=call_cfree allocated_blocks=10 freed_blocks=10
+ * expect: site=call_large allocated_blocks=18 freed_blocks=9 live_blocks=9 reallocs=0
  * expect: site=call_failures allocated_blocks=1 freed_blocks=0 live_blocks=1 live_bytes=u(64) reallocs=0
  * expect: side=rust allocated_blocks=0 live_bytes=0
  * expect: losses.foreign_frees=0
  */
 #include "program.h"
 
-static struct tally all, map, posix, aligned, memaligned, valloced, pvalloced;
+static struct tally all, map, posix, aligned, memaligned, valloced, pvalloced, larges;
 
 static void *count(struct tally *site, void *block, size_t requested)
 {
@@ -159,6 +160,35 @@ SITE void call_pvalloc(void)
     }
 }
 
+/* From 64 KiB on the hooks go other ways, below and above what glibc maps by itself. */
+SITE void call_large(void)
+{
+    for (size_t size = 100000; size <= 400000; size += 300000) {
+        void *each[] = {
+            malloc(size),
+            calloc(any(2), size / 2),
+            realloc(opaque(NULL), size),
+            reallocarray(opaque(NULL), 2, size / 2),
+            aligned_alloc(128, size),
+            memalign(256, size),
+            valloc(size),
+            pvalloc(size),
+            NULL,
+            NULL,
+        };
+        REQUIRE(posix_memalign(&each[8], 4096, size) == 0);
+        REQUIRE((uintptr_t)each[4] % 128 == 0 && (uintptr_t)each[5] % 256 == 0 && (uintptr_t)each[8] % 4096 == 0);
+        for (size_t byte = 0; byte < size; byte += 4000)
+            REQUIRE(((char *)each[1])[byte] == 0);
+        for (int i = 0; i < 9; i++)
+            count(&larges, each[i], size);
+        for (int i = 0; i < 9 && size == 100000; i++) {
+            tally_free(&larges, each[i]);
+            drop(each[i]);
+        }
+    }
+}
+
 SITE void call_cfree(void (*cfree)(void *))
 {
     for (int i = 0; i < 10; i++) {
@@ -216,6 +246,7 @@ int main(void)
     call_memalign();
     call_valloc();
     call_pvalloc();
+    call_large();
     call_cfree(cfree != NULL ? cfree : free);
     call_failures();
     expect_tally("site=call_realloc_map", &map);
@@ -224,6 +255,7 @@ int main(void)
     expect_tally("site=call_memalign", &memaligned);
     expect_tally("site=call_valloc", &valloced);
     expect_tally("site=call_pvalloc", &pvalloced);
+    expect_tally("site=call_large", &larges);
     expect_tally("library=entry_points", &all);
     say(1, "every entry point\n");
 }
