@@ -56,10 +56,15 @@ const STARTING_NAMES: [&str; 8] = [
 impl Call<'_> {
     /// Tells whether this is how a standard library gets memory, and not who asked for it.
     pub fn is_plumbing(&self) -> bool {
-        let is_built_in = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
-        let is_between = |part: &&str| self.name.starts_with(*part);
-        PLUMBING_FILES.iter().any(is_built_in) || PLUMBING_NAMES.iter().any(is_between)
+        is_plumbing(&self.name, self.file)
     }
+}
+
+/// Tells [`Call::is_plumbing`] of a function by its name and source file.
+pub(crate) fn is_plumbing(name: &str, file: Option<&str>) -> bool {
+    let is_built_in = |part: &&str| file.is_some_and(|file| file.contains(*part));
+    let is_between = |part: &&str| name.starts_with(*part);
+    PLUMBING_FILES.iter().any(is_built_in) || PLUMBING_NAMES.iter().any(is_between)
 }
 
 /// Leaves of a stack what its program wrote: not how a standard library takes memory,
