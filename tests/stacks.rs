@@ -234,6 +234,11 @@ fn stripped_frames_have_the_names_that_are_left() {
         tool("strip", &["--strip-all"], &[program]);
     });
     assert_eq!(frames_of(&recording, 10), ["-@:null"]);
+    let json = Report::read(&recording).unwrap().json;
+    let stacks = rows(&json["processes"][0]["stacks"]);
+    let nameless = stacks.iter().flat_map(|stack| rows(&stack["frames"]));
+    let nameless: Vec<_> = nameless.filter(|frame| frame["symbol"].is_null()).collect();
+    assert!(nameless.iter().all(|frame| frame["offset"].is_u64()));
     let folded = good(report(
         &recording,
         &["--format", "folded", "--measure", "blocks"],
