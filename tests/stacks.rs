@@ -162,6 +162,43 @@ fn cpp_frames_have_names_and_lines_from_a_debug_file_apart() {
     assert_eq!(frames_of(&recording, 5), copy);
 }
 
+/// Where debuggers look as well, and some builds put them.
+#[test]
+fn cpp_frames_have_names_and_lines_from_the_directory_of_debug_files_beside_the_program() {
+    let test =
+        "cpp_frames_have_names_and_lines_from_the_directory_of_debug_files_beside_the_program";
+    needs!(test, has_tool("objcopy") && has_tool("strip"), "binutils");
+    let directory = workspace("cpp_beside");
+    let beside = directory.join(".debug");
+    fs::create_dir_all(&beside).unwrap();
+    let debug = beside.join("beside.debug");
+    let (decode, copy) = names_and_lines();
+    let variant = |program: &Path| {
+        tool("objcopy", &["--only-keep-debug"], &[program, &debug]);
+        tool("strip", &["--strip-all"], &[program]);
+        let link = format!("--add-gnu-debuglink={}", debug.display());
+        tool("objcopy", &[&link], &[program]);
+    };
+    let recording = cpp_variant(&directory, "beside", variant);
+    let json = Report::read(&recording).unwrap().json;
+    let libraries = rows(&json["processes"][0]["libraries"]);
+    let has_id = libraries[0]["build_id"].is_string();
+    needs!(test, has_id, "a linker that writes build-ids");
+    assert_eq!(frames_of(&recording, 10), decode);
+    assert_eq!(frames_of(&recording, 5), copy);
+
+    // Another build's file of that name lends nothing.
+    let other = program("inlined.cpp")
+        .called("other")
+        .flags(["-O0"])
+        .build(&directory);
+    let recording = cpp_variant(&directory, "beside", |program| {
+        variant(program);
+        tool("objcopy", &["--only-keep-debug"], &[&other, &debug]);
+    });
+    assert_eq!(frames_of(&recording, 10), ["-@:null"]);
+}
+
 #[test]
 fn cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id() {
     let test = "cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id";
