@@ -83,8 +83,7 @@ fn value_name(measure: Measure) -> &'static str {
 
 /// What pprof leaves off the inner end of stacks, as it does by itself in profiles of
 /// `malloc`: how Rust gets memory, which would have all that is `flat` on side `rust`.
-const PLUMBING: &str =
-    "(__rustc::)?__r(ust|dl|g)_.*|<?heapledger::(alloc|core)::.*|<?alloc::(alloc|raw_vec)::.*";
+const PLUMBING: &str = "(__rustc::)?__r(ust|dl|g)_(de|re)?alloc(_zeroed)?|<?heapledger::(alloc|core)::.*|<?alloc::(alloc|raw_vec)::.*";
 
 fn has_fifth_value(measure: Measure) -> bool {
     matches!(measure, Measure::Peak | Measure::Temporary)
