@@ -69,6 +69,7 @@ const NOT_PROGRAMS: &[(&str, &str)] = &[
     ("unwind_joining_plugin.c", "plugin of unwind_shapes.c"),
     ("unwind_plugin.c", "plugin of unwind_shapes.c"),
     ("unwind_shapes.c", "run under unwind_checker_library.c"),
+    ("unwind_strays.c", "run under unwind_checker_library.c"),
 ];
 
 // ---- the plan ----

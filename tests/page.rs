@@ -15,10 +15,11 @@ use std::process::Command;
 
 use browser::{Browser, key};
 use common::{has_tool, heapledger, run, skip, workspace};
+use heapledger::Side;
 use heapledger::analysis::stacks::Stacks;
 use heapledger::analysis::{By, Filter, Report};
 use heapledger::recording::Recording;
-use heapledger::recording::model::{Lifetimes, Lives, Mode};
+use heapledger::recording::model::{Lifetimes, Lives, Mode, Site};
 use heapledger::report::{html, json};
 use serde_json::Value;
 
@@ -183,6 +184,85 @@ fn tables_sort_and_search() {
     let stack = browser.text("return document.querySelector('#leaks-table .path').innerText");
     assert!(stack.contains("hevc_frame_start"), "{stack}");
     assert_calm(&browser);
+}
+
+#[test]
+fn what_is_live_is_called_by_who_asked_for_it() {
+    const TEST: &str = "page_own";
+    if !has_browser(TEST) {
+        return;
+    }
+    let mut recording = player::recording();
+    let vector = recording.sites[0].clone();
+    let library = "/rustc/1/library/alloc/src/vec/mod.rs".to_owned();
+    let mut inner = |symbol: &str, file: Option<String>, offset| {
+        let site = Site {
+            symbol: Some(symbol.into()),
+            offset,
+            file,
+            ..vector.clone()
+        };
+        recording.sites.push(site);
+        recording.sites.len() as u32 - 1
+    };
+    let plumbing = [
+        inner("heapledger::core::linked::system_alloc", None, 0xf000),
+        inner("alloc::alloc::alloc", Some(library.clone()), 0xf010),
+        inner("alloc::vec::from_elem", Some(library), 0xf020),
+    ];
+    let asked = recording.processes[0].stacks.iter_mut();
+    for stack in asked.filter(|stack| stack.side == Side::Rust) {
+        stack.frames.splice(0..0, plumbing);
+    }
+    let (browser, _) = open(TEST, &recording);
+    browser.click("#side [data-value='1']");
+    let names = browser.text("return [...document.querySelectorAll('#leaks-table td.name')].map((cell) => cell.innerText).join('|')");
+    assert!(
+        names.contains("alloc::vec::from_elem\n← player::"),
+        "{names}"
+    );
+    assert!(!names.contains("alloc::alloc"), "{names}");
+    browser.click("#leaks-table .fold");
+    let stack = browser.text("return document.querySelector('#leaks-table .path').innerText");
+    assert!(
+        stack.starts_with("heapledger::core::linked::system_alloc"),
+        "all of it is there: {stack}"
+    );
+    assert_calm(&browser);
+}
+
+#[test]
+fn where_there_is_little_room_names_stand_first_and_stay() {
+    const TEST: &str = "page_narrow";
+    if !has_browser(TEST) {
+        return;
+    }
+    let (browser, _) = open(TEST, &player::recording());
+    let first = "return ['holders', 'leaks'].map((table) => document.querySelector(`#${table}-table tbody td`).className).join(' ')";
+    assert_eq!(browser.text(first), "share share");
+    browser.resize(380, 900);
+    browser.wait_for("return document.querySelector('#leaks-table tbody td').className === 'name'");
+    assert_eq!(browser.text(first), "name name");
+    let hidden = "return [...document.querySelectorAll('th, td')].filter((cell) => cell.className === 'share' && cell.offsetWidth > 0).length === 0";
+    assert_eq!(browser.run(hidden), true);
+    // As many headings as cells, and the name where the eye is, also when figures are pushed aside.
+    for left in [0, 10_000] {
+        let inside = format!(
+            "const box = document.querySelector('#leaks-table').parentElement; box.scrollLeft = {left}; \
+             const name = document.querySelector('#leaks-table td.name').getBoundingClientRect(); \
+             return name.left >= 0 && name.right <= innerWidth"
+        );
+        assert_eq!(browser.run(&inside), true, "{left}");
+    }
+    assert_eq!(
+        browser.run("return document.documentElement.scrollWidth <= innerWidth"),
+        true,
+        "the page itself is no wider than the window"
+    );
+    assert_calm(&browser);
+    browser.resize(1280, 1000);
+    browser
+        .wait_for("return document.querySelector('#leaks-table tbody td').className === 'share'");
 }
 
 #[test]

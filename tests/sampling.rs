@@ -46,23 +46,28 @@ fn stacks_of_all_shapes_are_survived() {
     let shapes = program("unwind_shapes.c")
         .flags(["-O2", "-fomit-frame-pointer"])
         .build(&directory);
+    let strays = program("unwind_strays.c")
+        .flags(["-O2", "-fomit-frame-pointer"])
+        .build(&directory);
     let plugin = library("unwind_joining_plugin.c").build(&directory);
     let plugin = plugin.to_str().expect("our names are text");
-    let all: [&[&str]; 6] = [
-        &["frames"],
-        &["raised"],
+    let all: [(&Path, &[&str]); 8] = [
+        (&shapes, &["frames"]),
+        (&shapes, &["raised"]),
         // A signal stack with 4 KiB beside the kernel's frame.
-        &["raised", "4096"],
-        &["coroutines"],
-        &["threads"],
+        (&shapes, &["raised", "4096"]),
+        (&shapes, &["coroutines"]),
+        (&shapes, &["threads"]),
         // The loader's lock is held by whoever waits for the thread that allocates.
-        &["loaded", plugin],
+        (&shapes, &["loaded", plugin]),
+        (&strays, &["iterated"]),
+        (&strays, &["strays"]),
     ];
-    for words in all {
+    for (program, words) in all {
         let place = directory.join(words.join("-").replace('/', "_"));
         fs::create_dir(&place).expect("the workspace is writable");
         runs_as_bare(&place, || {
-            let mut command = Command::new(&shapes);
+            let mut command = Command::new(program);
             command.args(words);
             command
         });

@@ -16,7 +16,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use common::report::{Report, rows};
-use common::{Case, Output, has_tool, heapledger, program, run, run_within, sources, workspace};
+use common::{
+    Case, Output, has_tool, heapledger, library, program, run, run_within, sources, workspace,
+};
 
 /// Go builds its pprof on first use.
 const GO_PATIENCE: Duration = Duration::from_secs(600);
@@ -162,6 +164,43 @@ fn cpp_frames_have_names_and_lines_from_a_debug_file_apart() {
     assert_eq!(frames_of(&recording, 5), copy);
 }
 
+/// Where debuggers look as well, and some builds put them.
+#[test]
+fn cpp_frames_have_names_and_lines_from_the_directory_of_debug_files_beside_the_program() {
+    let test =
+        "cpp_frames_have_names_and_lines_from_the_directory_of_debug_files_beside_the_program";
+    needs!(test, has_tool("objcopy") && has_tool("strip"), "binutils");
+    let directory = workspace("cpp_beside");
+    let beside = directory.join(".debug");
+    fs::create_dir_all(&beside).unwrap();
+    let debug = beside.join("beside.debug");
+    let (decode, copy) = names_and_lines();
+    let variant = |program: &Path| {
+        tool("objcopy", &["--only-keep-debug"], &[program, &debug]);
+        tool("strip", &["--strip-all"], &[program]);
+        let link = format!("--add-gnu-debuglink={}", debug.display());
+        tool("objcopy", &[&link], &[program]);
+    };
+    let recording = cpp_variant(&directory, "beside", variant);
+    let json = Report::read(&recording).unwrap().json;
+    let libraries = rows(&json["processes"][0]["libraries"]);
+    let has_id = libraries[0]["build_id"].is_string();
+    needs!(test, has_id, "a linker that writes build-ids");
+    assert_eq!(frames_of(&recording, 10), decode);
+    assert_eq!(frames_of(&recording, 5), copy);
+
+    // Another build's file of that name lends nothing.
+    let other = program("inlined.cpp")
+        .called("other")
+        .flags(["-O0"])
+        .build(&directory);
+    let recording = cpp_variant(&directory, "beside", |program| {
+        variant(program);
+        tool("objcopy", &["--only-keep-debug"], &[&other, &debug]);
+    });
+    assert_eq!(frames_of(&recording, 10), ["-@:null"]);
+}
+
 #[test]
 fn cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id() {
     let test = "cpp_frames_have_names_and_lines_from_a_debug_file_by_build_id";
@@ -234,6 +273,11 @@ fn stripped_frames_have_the_names_that_are_left() {
         tool("strip", &["--strip-all"], &[program]);
     });
     assert_eq!(frames_of(&recording, 10), ["-@:null"]);
+    let json = Report::read(&recording).unwrap().json;
+    let stacks = rows(&json["processes"][0]["stacks"]);
+    let nameless = stacks.iter().flat_map(|stack| rows(&stack["frames"]));
+    let nameless: Vec<_> = nameless.filter(|frame| frame["symbol"].is_null()).collect();
+    assert!(nameless.iter().all(|frame| frame["offset"].is_u64()));
     let folded = good(report(
         &recording,
         &["--format", "folded", "--measure", "blocks"],
@@ -243,6 +287,82 @@ fn stripped_frames_have_the_names_that_are_left() {
         line.starts_with("all+0x"),
         "an address stands in for a name: {line}"
     );
+}
+
+/// What a library's file became before names were read.
+const FATES: [(&str, &str); 6] = [
+    ("gone", "rm $2"),
+    ("a pipe", "rm $2; mkfifo $2"),
+    ("a directory", "rm $2; mkdir $2"),
+    (
+        "another file",
+        "echo nothing of the kind > $2.new; mv $2.new $2",
+    ),
+    ("half of itself", "head -c 5000 $2 > $2.new; mv $2.new $2"),
+    (
+        "itself with other bytes",
+        "{ head -c 4096 $2; head -c 200000 /dev/zero | tr '\\0' '\\377'; } > $2.new; mv $2.new $2",
+    ),
+];
+
+#[test]
+fn a_library_that_cannot_be_read_costs_its_own_names_alone() {
+    let directory = workspace("unreadable");
+    let program = program("unwind_shapes.c")
+        .called("shapes")
+        .flags(["-O2", "-fomit-frame-pointer"])
+        .build(&directory);
+    for (fate, script) in FATES {
+        let library = library("unwind_joining_plugin.c").build(&directory);
+        let recording = directory.join("unreadable.hlr");
+        let script = format!("$1 loaded $2 && {script}");
+        let output = run(heapledger()
+            .args(["run", "-q", "--mode", "full", "-o"])
+            .arg(&recording)
+            .args(["--", "sh", "-ec", &script, "sh"])
+            .args([&program, &library]));
+        assert_eq!(
+            (output.code(), output.error.as_str()),
+            (0, ""),
+            "{fate}: {output:?}"
+        );
+        let json = Report::read(&recording).unwrap().json;
+        let process = rows(&json["processes"]).into_iter().find(|process| {
+            let exe = process["exe"].as_str().unwrap();
+            exe.ends_with("/shapes")
+        });
+        let process = process.unwrap_or_else(|| panic!("{fate}: {json:#}"));
+        let stacks = rows(&process["stacks"]);
+        let frames: Vec<_> = stacks
+            .iter()
+            .flat_map(|stack| rows(&stack["frames"]))
+            .collect();
+        let of = |name: &str| -> Vec<&Value> {
+            let frames = frames.iter().copied();
+            frames.filter(|frame| frame["library"] == name).collect()
+        };
+        let name = library.file_name().unwrap().to_str().unwrap();
+        let (lost, named) = (of(name), of("shapes"));
+        assert!(!lost.is_empty(), "{fate}: {process:#}");
+        assert!(
+            lost.iter()
+                .all(|frame| frame["symbol"].is_null() && frame["offset"].is_u64()),
+            "{fate}: {lost:?}"
+        );
+        assert!(
+            named.iter().any(|frame| frame["symbol"] == "call_in"),
+            "{fate}: {named:?}"
+        );
+        let notes = rows(&process["notes"]);
+        let said = format!("no name is known in {name}:");
+        assert!(
+            notes
+                .iter()
+                .any(|note| note.as_str().unwrap().starts_with(&said)),
+            "{fate}: {notes:?}"
+        );
+        let _ = fs::remove_file(&library).or_else(|_| fs::remove_dir(&library));
+    }
 }
 
 #[test]

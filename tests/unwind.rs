@@ -195,6 +195,36 @@ fn a_thread_allocates_while_the_loader_is_locked() {
     assert!(found.walks >= 1000, "{found:?}");
 }
 
+fn strays(directory: &Path) -> PathBuf {
+    program("unwind_strays.c")
+        .flags(["-O2", "-fomit-frame-pointer"])
+        .build(directory)
+}
+
+/// No word is read that the walk does not know to be there, and none is believed that
+/// does not lie up the same stack.
+#[test]
+fn frame_pointers_that_lead_nowhere_end_the_walk() {
+    let directory = workspace("unwind_strays");
+    let mut command = Command::new(strays(&directory));
+    let found = check(&directory, 1, command.arg("strays"));
+    assert_eq!((found.deep, found.torn), (0, 0), "{found:?}");
+    // Seven frame pointers and three holes on each of three stacks; and one above the
+    // main thread's, if nothing lies there. One a stack may be a frame's.
+    assert!([30, 31].contains(&found.lost), "{found:?}");
+    assert_eq!(found.guessed, 3, "{found:?}");
+    assert_eq!(found.whole + found.lost, found.walks, "{found:?}");
+}
+
+#[test]
+fn a_thread_allocates_while_the_loaders_objects_are_looked_through() {
+    let directory = workspace("unwind_iterated");
+    let mut command = Command::new(strays(&directory));
+    let found = check(&directory, 1, command.arg("iterated"));
+    found.assert_all_whole();
+    assert!(found.walks >= 100, "{found:?}");
+}
+
 /// As with a glibc that has no `_dl_find_object`: what was there at the start is known.
 #[test]
 fn without_the_loaders_look_up_the_first_objects_are_known() {

@@ -106,6 +106,7 @@ fn modes(report: &Report) -> [bool; 3] {
 
 fn sites<'a>(reports: [&'a Report<'a>; 2], measure: Measure) -> Vec<Change<SiteName<'a>>> {
     let unchanged = unchanged_libraries(reports);
+    let renamed = renamed_program(reports);
     let mut changes = Changes::default();
     for (which, report) in reports.into_iter().enumerate() {
         let books = report
@@ -114,7 +115,7 @@ fn sites<'a>(reports: [&'a Report<'a>; 2], measure: Measure) -> Vec<Change<SiteN
         for row in books.flat_map(|books| &books.sites) {
             let place = report.catalog.place(row.site);
             let name = SiteName {
-                library: place.library_name,
+                library: now_called(place.library_name, renamed),
                 symbol: symbol(&report.catalog, place, &unchanged),
                 side: row.side,
                 scope: row.scope.map(|scope| report.catalog.scope(scope)),
@@ -138,6 +139,35 @@ fn symbol<'a>(
     is_same.then(|| Cow::Owned(place.to_string()))
 }
 
+/// The names of a program that is called differently in the old report and the new one.
+type Renamed<'a> = Option<(&'a str, &'a str)>;
+
+/// Tells whether it is the program itself that has another name, as two builds may
+/// have that are kept side by side.
+fn renamed_program<'a>(reports: [&'a Report<'a>; 2]) -> Renamed<'a> {
+    let [old, new] = reports.map(|report| {
+        let first = report.tracked().next()?;
+        let libraries = report.catalog.library_ids();
+        let mut libraries = libraries.map(|id| report.catalog.library(id));
+        let program = libraries.find(|library| library.path == Some(&first.process.exe));
+        program.map(|library| library.name)
+    });
+    let has = |report: &Report, name| {
+        let mut libraries = report.catalog.library_ids();
+        libraries.any(|id| report.catalog.library(id).name == name)
+    };
+    let (old, new) = (old?, new?);
+    let is_apart = !has(reports[0], new) && !has(reports[1], old);
+    is_apart.then_some((old, new))
+}
+
+fn now_called<'a>(library: &'a str, renamed: Renamed<'a>) -> &'a str {
+    match renamed {
+        Some((old, new)) if old == library => new,
+        _ => library,
+    }
+}
+
 /// The one build-id of each library that has the same in both reports.
 type Unchanged<'a> = HashMap<&'a str, Option<&'a str>>;
 
@@ -155,12 +185,14 @@ fn unchanged_libraries<'a>([old, new]: [&'a Report<'a>; 2]) -> Unchanged<'a> {
 }
 
 fn stacks<'a>(pair: [&'a Stacks<'a>; 2], measure: Measure) -> Vec<Change<StackName<'a>>> {
-    let unchanged = unchanged_libraries(pair.map(|stacks| stacks.report));
+    let reports = pair.map(|stacks| stacks.report);
+    let unchanged = unchanged_libraries(reports);
+    let renamed = renamed_program(reports);
     let mut labels = Labels::default();
     let mut changes = Changes::default();
     for (which, stacks) in pair.into_iter().enumerate() {
         let catalog = &stacks.report.catalog;
-        let of_locations = labels.of_locations(stacks, &unchanged);
+        let of_locations = labels.of_locations(stacks, &unchanged, renamed);
         for process in 0..stacks.report.processes.len() {
             let rows = stacks.of(process);
             for row in &rows.rows {
@@ -198,7 +230,12 @@ struct Labels<'a> {
 
 impl<'a> Labels<'a> {
     /// Gives the names of each location's frames, the innermost first.
-    fn of_locations(&mut self, stacks: &'a Stacks<'a>, unchanged: &Unchanged) -> Vec<Vec<u32>> {
+    fn of_locations(
+        &mut self,
+        stacks: &'a Stacks<'a>,
+        unchanged: &Unchanged,
+        renamed: Renamed<'a>,
+    ) -> Vec<Vec<u32>> {
         let catalog = &stacks.report.catalog;
         let locations = 0..stacks.locations.len() as u32;
         locations
@@ -218,7 +255,7 @@ impl<'a> Labels<'a> {
                             },
                             library: function
                                 .library
-                                .map(|library| catalog.library(library).name),
+                                .map(|library| now_called(catalog.library(library).name, renamed)),
                         })
                     })
                     .collect()
@@ -326,6 +363,43 @@ mod tests {
                 .map(|label| label.name)
                 .collect();
             assert_eq!(names, ["Vec::grow", "player::parse", "main", "(truncated)"]);
+        });
+    }
+
+    #[test]
+    fn a_program_may_have_another_name() {
+        let mut new = rebuilt(fixture::with_stacks());
+        let exe = new.processes[0].exe.clone();
+        let module = new
+            .modules
+            .iter_mut()
+            .find(|module| module.path == exe)
+            .unwrap();
+        module.path = format!("{exe}-2");
+        new.processes[0].exe = module.path.clone();
+        compared(&fixture::with_stacks(), &new, |difference| {
+            let as_before = |growth: i64| assert_eq!(growth, 0);
+            let sites = difference.sites.iter();
+            sites.for_each(|change| as_before(change.growth(Measure::Live)));
+            let stacks = difference.stacks.as_ref().unwrap();
+            assert_eq!((difference.sites.len(), stacks.len()), (2, 2));
+            stacks
+                .iter()
+                .for_each(|change| as_before(change.growth(Measure::Live)));
+            let named = difference
+                .sites
+                .iter()
+                .find(|change| change.name.symbol.as_deref() == Some("player::parse"));
+            assert_eq!(named.unwrap().name.library, "player-2");
+        });
+        // Where the old name is there as well, it is another library's.
+        new.modules[0].path = exe;
+        compared(&fixture::with_stacks(), &new, |difference| {
+            let grown = difference
+                .sites
+                .iter()
+                .any(|change| change.growth(Measure::Live) != 0);
+            assert!(grown);
         });
     }
 

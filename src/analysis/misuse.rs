@@ -12,6 +12,8 @@ use crate::recording::model::{Module, Site};
 pub struct Call<'a> {
     /// The function's name; `None` where no symbol covers the place.
     pub symbol: Option<&'a str>,
+    /// Its address in the library's own terms, where no symbol covers it.
+    pub offset: Option<u64>,
     /// The same, or the address as `libcodec.so.1+0x1234`.
     pub name: Cow<'a, str>,
     /// File name of the library that it lies in, or a group in parentheses.
@@ -56,10 +58,15 @@ const STARTING_NAMES: [&str; 8] = [
 impl Call<'_> {
     /// Tells whether this is how a standard library gets memory, and not who asked for it.
     pub fn is_plumbing(&self) -> bool {
-        let is_built_in = |part: &&str| self.file.is_some_and(|file| file.contains(*part));
-        let is_between = |part: &&str| self.name.starts_with(*part);
-        PLUMBING_FILES.iter().any(is_built_in) || PLUMBING_NAMES.iter().any(is_between)
+        is_plumbing(&self.name, self.file)
     }
+}
+
+/// Tells [`Call::is_plumbing`] of a function by its name and source file.
+pub(crate) fn is_plumbing(name: &str, file: Option<&str>) -> bool {
+    let is_built_in = |part: &&str| file.is_some_and(|file| file.contains(*part));
+    let is_between = |part: &&str| name.starts_with(*part);
+    PLUMBING_FILES.iter().any(is_built_in) || PLUMBING_NAMES.iter().any(is_between)
 }
 
 /// Leaves of a stack what its program wrote: not how a standard library takes memory,
@@ -103,8 +110,10 @@ pub fn calls<'a>(catalog: &'a Catalog<'a>, stack: &MisuseStack) -> Vec<Call<'a>>
 
 fn calls_of_place<'a>(place: &'a Place<'a>) -> impl Iterator<Item = Call<'a>> {
     let symbol = place.symbol.filter(|_| place.has_address);
+    let is_address = symbol.is_none() && place.has_address;
     let outer = Call {
         symbol,
+        offset: is_address.then_some(place.offset),
         name: symbol.map_or_else(|| Cow::Owned(place.to_string()), Cow::Borrowed),
         library: place.library_name,
         file: place.file,
@@ -123,8 +132,10 @@ pub(crate) fn calls_of_site<'a>(
     let module = site.module.and_then(|index| modules.get(index as usize));
     let library = module.map_or("(no file)", Module::name);
     let address = || Cow::Owned(format!("{library}+{:#x}", site.offset));
+    let is_address = site.symbol.is_none() && !site.overflow;
     let outer = Call {
         symbol: site.symbol.as_deref(),
+        offset: is_address.then_some(site.offset),
         name: match (&site.symbol, site.overflow) {
             (Some(symbol), _) => Cow::Borrowed(symbol.as_str()),
             (None, true) => Cow::Borrowed("(stacks that found no room)"),
@@ -142,6 +153,7 @@ fn with_inlined<'a>(outer: Call<'a>, inlined: &'a [Inlined]) -> impl Iterator<It
     let library = outer.library;
     let inner = inlined.iter().rev().map(move |inlined| Call {
         symbol: Some(&inlined.symbol),
+        offset: None,
         name: Cow::Borrowed(inlined.symbol.as_str()),
         library,
         file: inlined.file.as_deref(),
@@ -214,6 +226,7 @@ mod tests {
     fn standard_libraries_are_plumbing() {
         let call = |name: &'static str, file| Call {
             symbol: Some(name),
+            offset: None,
             name: name.into(),
             library: "x",
             file,
@@ -241,6 +254,7 @@ mod tests {
                 };
                 Call {
                     symbol: Some(name),
+                    offset: None,
                     name: name.into(),
                     library: "x",
                     file: is_std.then_some("/rustc/1/library/std/src/rt.rs"),

@@ -40,7 +40,7 @@ pub use invariants::Violations;
 pub use lifetimes::{LifetimeSummary, merge as lives};
 pub use misuse::{Call, calls, own_calls};
 #[cfg(feature = "cli")]
-pub(crate) use misuse::{calls_of_site, is_real};
+pub(crate) use misuse::{calls_of_site, is_plumbing, is_real};
 pub use process::{PeakReport, ProcessReport};
 pub use signals::{signal_name, signal_number};
 pub use sizes::{SizeSummary, merge as requests};

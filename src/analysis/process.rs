@@ -1,5 +1,7 @@
 //! One process's figures.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::books::{Books, Collector, SiteRow, ThreadRow, size_order};
 use super::catalog::Catalog;
 use super::invariants::{self, Violations};
@@ -66,7 +68,7 @@ impl<'a> ProcessReport<'a> {
             peak: peak(process, &books.sites, captured_live_bytes),
             violations: invariants::check(catalog, process, &books),
             misuses: misuses(catalog, process),
-            notes: notes(process, &moved),
+            notes: notes(catalog, process, &moved),
             books: Some(books),
             stacks: process.mode,
         }
@@ -224,7 +226,7 @@ fn misuses<'a>(catalog: &Catalog, process: &'a Process) -> Vec<&'a Misuse> {
     real
 }
 
-fn notes(process: &Process, moved: &Moved) -> Vec<String> {
+fn notes(catalog: &Catalog, process: &Process, moved: &Moved) -> Vec<String> {
     let mut notes = Vec::new();
     if moved.owners > 0 {
         notes.push(format!(
@@ -249,7 +251,46 @@ fn notes(process: &Process, moved: &Moved) -> Vec<String> {
              callers there were found by frame pointers alone"
         ));
     }
+    notes.extend(nameless(catalog, process));
     notes
+}
+
+/// Libraries without a name that are named themselves; the rest are counted.
+const MOST_NAMELESS: usize = 3;
+
+/// Says of which libraries no call has a name.
+fn nameless(catalog: &Catalog, process: &Process) -> Option<String> {
+    let owners = process.owners.iter().map(|owner| owner.site);
+    let frames = process.stacks.iter().flat_map(|stack| &stack.frames);
+    let mut has_name: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut is_known = HashSet::new();
+    for site in owners.chain(frames.copied()) {
+        if !is_known.insert(site) {
+            continue;
+        }
+        let Some(place) = catalog.site_at(site).map(|site| catalog.place(site)) else {
+            continue;
+        };
+        // What the kernel maps, and code that was made, has no file.
+        let path = catalog.library(place.library).path;
+        if place.has_address && path.is_some_and(|path| path.contains('/')) {
+            *has_name.entry(place.library_name).or_default() |= place.symbol.is_some();
+        }
+    }
+    let libraries = has_name.into_iter().filter(|&(_, has_name)| !has_name);
+    let libraries: Vec<&str> = libraries.map(|(name, _)| name).collect();
+    let (named, others) = libraries.split_at(libraries.len().min(MOST_NAMELESS));
+    if named.is_empty() {
+        return None;
+    }
+    let more = match others.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let named = named.join(", ");
+    Some(format!(
+        "no name is known in {named}{more}: stripped, or the file was gone, was replaced or could not be read"
+    ))
 }
 
 #[cfg(test)]
@@ -257,6 +298,53 @@ mod tests {
     use super::super::Report;
     use super::super::fixture::{self, counts};
     use crate::counts::Side;
+
+    #[test]
+    fn libraries_of_which_no_name_is_known_are_said() {
+        let said = |recording| {
+            let report = Report::new(&recording);
+            let notes = &report.processes[0].notes;
+            let note = notes
+                .iter()
+                .find(|note| note.starts_with("no name is known"));
+            note.map(|note| note.split(':').next().unwrap().to_owned())
+        };
+        let mut recording = fixture::with_stacks();
+        assert_eq!(said(recording.clone()), None, "each library has some");
+        recording.sites[0].symbol = None;
+        assert_eq!(
+            said(recording.clone()).as_deref(),
+            Some("no name is known in libcodec.so.1")
+        );
+        recording.sites[1].symbol = None;
+        assert_eq!(
+            said(recording.clone()).as_deref(),
+            Some("no name is known in libcodec.so.1"),
+            "main, further up a stack, has one"
+        );
+        recording.sites[2].symbol = None;
+        assert_eq!(
+            said(recording.clone()).as_deref(),
+            Some("no name is known in libcodec.so.1, player")
+        );
+        for module in 0..4 {
+            let mut other = recording.modules[0].clone();
+            other.path = format!("/lib/lib{module}.so");
+            recording.modules.push(other);
+            let mut site = recording.sites[0].clone();
+            site.module = Some(recording.modules.len() as u32 - 1);
+            recording.sites.push(site);
+            let owner = crate::recording::model::OwnerEntry {
+                site: recording.sites.len() as u32 - 1,
+                ..recording.processes[0].owners[0].clone()
+            };
+            recording.processes[0].owners.push(owner);
+        }
+        assert_eq!(
+            said(recording).as_deref(),
+            Some("no name is known in lib0.so, lib1.so, lib2.so and 3 more")
+        );
+    }
 
     #[test]
     fn totals_are_sums_over_the_owners() {

@@ -2,7 +2,9 @@
 //! for later: to read their symbols and their debug information takes most of the time.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -79,6 +81,8 @@ pub(super) struct OpenModule {
     version: Version,
     /// Lines are worth their price.
     wants_lines: bool,
+    /// Where debuggers look first for what its debug link names.
+    beside: Option<PathBuf>,
     /// No call leads to a shim of Rust's.
     has_no_shims: bool,
     /// By whether lines were asked for.
@@ -109,7 +113,9 @@ impl OpenModule {
             return None;
         }
         let wants_lines = wants_lines(&path, &elf);
+        let beside = debug_directory(&path, &elf);
         Some(OpenModule {
+            beside,
             path,
             build_id: module.build_id.clone(),
             file,
@@ -136,7 +142,9 @@ impl OpenModule {
             .filter(|&index| lacks(&sites[index]))
             .collect();
         if !lacking.is_empty() {
-            let apart = self.apart.get_or_insert_with(|| file_apart(&self.build_id));
+            let apart = self
+                .apart
+                .get_or_insert_with(|| file_apart(&self.build_id, self.beside.as_deref()));
             if let Some(path) = apart {
                 let names =
                     self.of_apart[usize::from(lines)].get_or_insert_with(|| Names::of(path, lines));
@@ -259,16 +267,28 @@ fn wants_lines<'data>(path: &Path, elf: &impl Object<'data>) -> bool {
     !is_systems || elf.section_by_name(".debug_info").is_some()
 }
 
-/// Gives the file in which what was stripped off is kept apart: where distributions
-/// install it, or where debuginfod's clients have left it. Nothing is fetched.
-fn file_apart(build_id: &[u8]) -> Option<PathBuf> {
+/// Gives the file that a debug link names in the directory `.debug` beside its object,
+/// which is the one place where the symbolizer does not look.
+fn debug_directory<'data>(path: &Path, elf: &impl Object<'data>) -> Option<PathBuf> {
+    let (name, _) = elf.gnu_debuglink().ok()??;
+    let name = Path::new(OsStr::from_bytes(name)).file_name()?;
+    Some(path.with_file_name(".debug").join(name))
+}
+
+/// Gives the file in which what was stripped off is kept apart: beside the object, where
+/// distributions install it, or where debuginfod's clients have left it. Nothing is fetched.
+fn file_apart(build_id: &[u8], beside: Option<&Path>) -> Option<PathBuf> {
     let digits: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let (directory, name) = digits
         .split_at_checked(2)
         .filter(|(_, rest)| !rest.is_empty())?;
     let installed = format!("/usr/lib/debug/.build-id/{directory}/{name}.debug");
     let fetched = debuginfod_cache().map(|cache| cache.join(&digits).join("debuginfo"));
-    let mut candidates = std::iter::once(PathBuf::from(installed)).chain(fetched);
+    let beside = beside.map(Path::to_path_buf);
+    let mut candidates = beside
+        .into_iter()
+        .chain([PathBuf::from(installed)])
+        .chain(fetched);
     candidates.find(|path| has_build_id(path, build_id).is_some())
 }
 

@@ -60,6 +60,14 @@ impl Browser {
         browser
     }
 
+    /// Gives the page as many pixels.
+    pub fn resize(&self, width: u32, height: u32) {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+        self.settle();
+    }
+
     /// Opens another file, or the same once more.
     pub fn visit(&self, page: &Path) {
         let url = format!("file://{}", page.display());

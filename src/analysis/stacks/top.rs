@@ -64,12 +64,18 @@ impl<'a> Stacks<'a> {
         let mut calls = Vec::new();
         for &location in path {
             let site = self.locations[location as usize].site;
-            let has_name = site.is_none_or(|site| catalog.place(site).symbol.is_some());
+            let nameless = site
+                .map(|site| catalog.place(site))
+                .filter(|place| place.symbol.is_none());
             for frame in self.frames_of(location).iter().rev() {
                 let function = self.function_of(frame);
                 let library = function.library.map(|id| catalog.library(id).name);
+                let nameless = nameless.filter(|_| !frame.is_inlined);
                 calls.push(Call {
-                    symbol: (has_name || frame.is_inlined).then_some(&function.name),
+                    symbol: nameless.is_none().then_some(&function.name),
+                    offset: nameless
+                        .filter(|place| place.has_address)
+                        .map(|place| place.offset),
                     name: std::borrow::Cow::Borrowed(&function.name),
                     library: library.unwrap_or_default(),
                     file: frame.file,

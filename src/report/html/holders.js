@@ -194,6 +194,13 @@ function stackFrames(node) {
   return frames;
 }
 
+/** The same from the call into a standard library on: not how that gets its memory. */
+function ownFrames(node) {
+  const frames = stackFrames(node);
+  const first = frames.findIndex((frame) => !data.frames.plumbing[frame]);
+  return first > 1 ? frames.slice(first - 1) : frames;
+}
+
 function stackList(node) {
   const items = stackFrames(node).map((frame) => {
     const index = data.frames.function[frame];
@@ -205,7 +212,8 @@ function stackList(node) {
 
 function leaksSection() {
   const frameName = (frame) => names.functionName(data.frames.function[frame]);
-  const callers = (row) => stackFrames(row.node).slice(1, 4).map(frameName).join(" ← ");
+  const innermost = (row) => frameName(ownFrames(row.node)[0] || 0);
+  const callers = (row) => ownFrames(row.node).slice(1, 4).map(frameName).join(" ← ");
   let all = 0;
   const columns = [
     { key: "share", title: "", kind: "share", cell: (row) => meter(row.side === 0 ? row.live : 0, row.side === 1 ? row.live : 0, all) },
@@ -219,8 +227,8 @@ function leaksSection() {
       title: data.hasStacks ? "Stack" : "Call site",
       kind: "name",
       opens: true,
-      value: (row) => frameName(data.nodes.frame[row.node] || 0).toLowerCase(),
-      cell: (row) => [frameName(data.nodes.frame[row.node]), callers(row) && element("small", {}, `← ${callers(row)}`)],
+      value: (row) => innermost(row).toLowerCase(),
+      cell: (row) => [innermost(row), callers(row) && element("small", {}, `← ${callers(row)}`)],
     },
   ];
   const scopeColumn = { key: "scope", title: "Scope", kind: "soft", value: (row) => names.scope(row.scope), cell: (row) => names.scope(row.scope) };

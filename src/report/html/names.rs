@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::{Serialize, Serializer};
 
 use super::pack::Column;
+use crate::analysis::is_plumbing;
 use crate::analysis::stacks::{Frame, LocationId, Stacks};
 use crate::report::units::printable;
 
@@ -49,6 +50,8 @@ pub(super) struct Frames {
     file: Column,
     line: Column,
     inlined: Column,
+    /// How a standard library gets memory, and not who asked for it.
+    plumbing: Column,
     #[serde(skip)]
     count: u32,
 }
@@ -142,7 +145,7 @@ impl<'a> Paths<'a> {
         self.functions.count += 1;
         self.functions.name.push(texts.place(name));
         self.functions.library.push(0);
-        let frame = self.new_frame(texts, function, (None, None, false));
+        let frame = self.new_frame(texts, function, (None, None, false), false);
         self.child(0, frame)
     }
 
@@ -173,7 +176,9 @@ impl<'a> Paths<'a> {
         let frame: &'a Frame<'a> = &self.stacks.frames[index as usize];
         let function = self.function(texts, frame.function);
         let source = (frame.file, frame.line, frame.is_inlined);
-        let id = self.new_frame(texts, function, source);
+        let name = &self.stacks.function_of(frame).name;
+        let is_plumbing = is_plumbing(name, frame.file);
+        let id = self.new_frame(texts, function, source, is_plumbing);
         self.frame_ids[index as usize] = id;
         id
     }
@@ -183,6 +188,7 @@ impl<'a> Paths<'a> {
         texts: &mut Texts<'a>,
         function: u32,
         (file, line, is_inlined): (Option<&'a str>, Option<u32>, bool),
+        is_plumbing: bool,
     ) -> u32 {
         let file = texts.place_from_1(file);
         let next = self.frames.count;
@@ -195,6 +201,7 @@ impl<'a> Paths<'a> {
             self.frames.file.push(file);
             self.frames.line.push(line.unwrap_or(0));
             self.frames.inlined.push(u32::from(is_inlined));
+            self.frames.plumbing.push(u32::from(is_plumbing));
         }
         id
     }

@@ -1,5 +1,6 @@
 // A table that sorts and searches, and shows as many rows as were asked for.
 
+const NARROW = matchMedia("(max-width: 40rem)");
 const FIRST_ROWS = 25;
 const MORE_ROWS = 100;
 
@@ -35,6 +36,8 @@ class Table {
     this.shown = FIRST_ROWS;
     this.query = "";
     this.rows = [];
+    this.top = [];
+    this.found = [];
     this.open = new Set();
     this.head = element("thead", {});
     this.body = element("tbody", {});
@@ -42,7 +45,17 @@ class Table {
     this.more = element("button", { type: "button", class: "plain", onclick: () => this.showMore() });
     this.table = element("table", { id: options.id, "aria-label": options.label }, this.head, this.body);
     this.element = element("div", {}, element("div", { class: "scroll" }, this.table), element("div", { class: "under" }, this.status, this.more));
+    NARROW.addEventListener("change", () => {
+      this.drawHead();
+      this.draw();
+    });
     this.drawHead();
+  }
+
+  /** The columns from left to right: what a row is called comes first where few have room. */
+  shownColumns() {
+    const isName = (column) => column.kind === "name";
+    return NARROW.matches ? [...this.columns.filter(isName), ...this.columns.filter((column) => !isName(column))] : this.columns;
   }
 
   /** Shows these rows, which may be anything that the columns understand. */
@@ -82,12 +95,12 @@ class Table {
   }
 
   drawHead() {
-    const cells = this.columns.map((column) =>
+    const cells = this.shownColumns().map((column) =>
       element(
         "th",
         {
           scope: "col",
-          class: column.isNumber ? "number" : null,
+          class: column.isNumber ? "number" : column.kind,
           "aria-sort": column.key === this.sortKey ? (this.isDescending ? "descending" : "ascending") : null,
         },
         column.value
@@ -114,7 +127,7 @@ class Table {
   drawRow(row) {
     const { expand } = this.options;
     const isOpen = this.open.has(row);
-    const cells = this.columns.map((column) => {
+    const cells = this.shownColumns().map((column) => {
       const content = column.cell(row);
       const kind = column.isNumber ? "number" : column.kind;
       if (!expand || !column.opens) return element("td", { class: kind }, content);

@@ -42,6 +42,8 @@ struct StackJson<'a> {
 struct FrameJson<'a> {
     symbol: Option<&'a str>,
     library: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
     file: Option<&'a str>,
     line: Option<u32>,
     inlined: bool,
@@ -93,6 +95,7 @@ impl Serialize for StackJson<'_> {
         serializer.collect_seq(calls.iter().map(|call| FrameJson {
             symbol: call.symbol,
             library: call.library,
+            offset: call.offset,
             file: call.file,
             line: call.line,
             inlined: call.is_inlined,

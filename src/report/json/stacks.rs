@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::object::append;
 use super::sites::append_figure;
+use crate::analysis::Place;
 use crate::analysis::stacks::{Frame, LocationId, ProcessStacks, StackRow, Stacks};
 use crate::counts::Side;
 use crate::recording::model::{Mode, Process, StackFigures};
@@ -21,6 +22,9 @@ pub(super) struct StackNames {
 struct FrameJson<'a> {
     symbol: Option<&'a str>,
     library: Option<&'a str>,
+    /// Where there is no symbol: nothing else tells such frames apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
     file: Option<&'a str>,
     line: Option<u32>,
     inlined: bool,
@@ -129,16 +133,17 @@ fn append_lifetimes(out: &mut Vec<u8>, process: &Process, figures: &StackFigures
 /// Appends a location's frames, the innermost first, as stacks have them.
 fn append_location(text: &mut Vec<u8>, stacks: &Stacks, location: LocationId) {
     let frames = stacks.frames_of(location);
-    let has_name = stacks.locations[location as usize]
-        .site
-        .is_none_or(|site| stacks.report.catalog.place(site).symbol.is_some());
+    let site = stacks.locations[location as usize].site;
+    let nameless = site
+        .map(|site| stacks.report.catalog.place(site))
+        .filter(|place| place.symbol.is_none());
     for (index, frame) in frames.iter().rev().enumerate() {
         text.extend((index > 0).then_some(b','));
-        append_frame(text, stacks, frame, has_name || frame.is_inlined);
+        append_frame(text, stacks, frame, nameless.filter(|_| !frame.is_inlined));
     }
 }
 
-fn append_frame(text: &mut Vec<u8>, stacks: &Stacks, frame: &Frame, has_name: bool) {
+fn append_frame(text: &mut Vec<u8>, stacks: &Stacks, frame: &Frame, nameless: Option<&Place>) {
     let function = stacks.function_of(frame);
     let catalog = &stacks.report.catalog;
     let library = function
@@ -147,8 +152,11 @@ fn append_frame(text: &mut Vec<u8>, stacks: &Stacks, frame: &Frame, has_name: bo
     append(
         text,
         &FrameJson {
-            symbol: has_name.then_some(&function.name),
+            symbol: nameless.is_none().then_some(&function.name),
             library,
+            offset: nameless
+                .filter(|place| place.has_address)
+                .map(|place| place.offset),
             file: frame.file,
             line: frame.line,
             inlined: frame.is_inlined,

@@ -149,6 +149,30 @@ fn stacks_have_their_frames_innermost_first() {
 }
 
 #[test]
+fn frames_without_a_name_are_told_apart_by_their_addresses() {
+    let mut recording = fixture::with_misuse();
+    recording.sites[1].symbol = None;
+    recording.sites[2].symbol = None;
+    let report = parsed(&recording);
+    let process = &report["processes"][0];
+    let grow = json!({"symbol": "Vec::grow", "library": "player", "file": "/rust/vec.rs", "line": 7, "inlined": true});
+    let nameless = |site: usize| {
+        let site = &recording.sites[site];
+        json!({"symbol": null, "library": "player", "offset": site.offset,
+               "file": site.file, "line": site.line, "inlined": false})
+    };
+    assert_ne!(nameless(1), nameless(2));
+    let stack = process["stacks"][1]["frames"].as_array().unwrap();
+    assert_eq!(stack[..3], [grow.clone(), nameless(1), nameless(2)]);
+    assert_eq!(stack[3]["symbol"], "(truncated)");
+    assert!(stack[3].get("offset").is_none(), "that is no address");
+    assert_eq!(
+        process["misuse"][0]["stacks"]["freed"],
+        json!([grow, nameless(1), nameless(2)])
+    );
+}
+
+#[test]
 fn misuse_has_both_its_ends() {
     let report = parsed(&fixture::with_misuse());
     let misuse = &report["processes"][0]["misuse"];

@@ -223,3 +223,12 @@ fn mappings_carry_their_build_ids_and_do_not_overlap() {
     assert!(mappings[0].number(3) <= mappings[1].number(2));
     assert_eq!(shown(&bytes).len(), 2);
 }
+
+#[test]
+fn how_rust_gets_its_memory_is_left_off_by_pprof() {
+    let bytes = profile(&fixture::with_stacks(), By::Site, Measure::Live);
+    let profile = decoded(&bytes);
+    let strings = &profile.bytes[&field::STRING_TABLE];
+    let dropped = strings[profile.number(field::DROP_FRAMES) as usize];
+    assert_eq!(dropped, PLUMBING.as_bytes());
+}
