@@ -177,26 +177,6 @@ fn the_edges_of_every_function() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
-fn weak_functions_are_found_from_position_dependent_code_too() {
-    let directory = workspace("c_api_no_pie");
-    let source = directory.join("asks.c");
-    let asks = "#if !__has_attribute(nodirect_extern_access)\n#error older\n#endif\n";
-    std::fs::write(&source, asks).expect("the workspace is writable");
-    let compiler = std::env::var_os("CC").unwrap_or("cc".into());
-    let asked = run(Command::new(compiler).arg("-fsyntax-only").arg(&source));
-    needs!(
-        "c_api_no_pie",
-        asked.code() == 0,
-        "a compiler with the attribute nodirect_extern_access (gcc 12)"
-    );
-    let edges = program("c_api.c")
-        .flags([include(), "-no-pie".into(), "-fno-pie".into()])
-        .build(&directory);
-    Case::new(&directory, "c_api.c", edges).check();
-}
-
-#[test]
 fn compilers_accept_the_header_by_itself() {
     let directory = workspace("c_api_header");
     let strict = [

@@ -24,16 +24,8 @@
 extern "C" {
 #endif
 
-/* In code that is not position-independent the second keeps the linker from settling an address to NULL. */
 #ifdef HEAPLEDGER_WEAK
-#ifdef __has_attribute
-#if __has_attribute(nodirect_extern_access)
-#define HEAPLEDGER_API __attribute__((weak, nodirect_extern_access))
-#endif
-#endif
-#ifndef HEAPLEDGER_API
 #define HEAPLEDGER_API __attribute__((weak))
-#endif
 #else
 #define HEAPLEDGER_API
 #endif
