@@ -341,6 +341,7 @@ clean! {
     destructors_that_re_arm_themselves_make_no_race, "rearming_destructor.c", [COUNT, SAMPLE, FULL];
     room_that_is_tried_makes_no_race, "limit_asking.c", [FULL], built("-DCAGED");
     stacks_of_all_shapes_make_no_race, "unwind_shapes.c", [SAMPLE, FULL], with("threads");
+    walks_while_the_loader_is_held_make_no_race, "unwind_strays.c", [SAMPLE, FULL], with("iterated");
     a_thousand_threads_that_cross_make_no_race, "pressure_crossing.c", [COUNT, FULL];
     drivers_and_reclaimers_make_no_race, "pressure_threads.c", [COUNT, FULL];
     reclaimers_that_unregister_each_other_make_no_race, "pressure_reclaimers.c", [COUNT], children("1");

@@ -4,7 +4,9 @@
  * before. And a thread that allocates while who waits for it looks through the
  * loader's objects. Says nothing but what is wrong; every stray ends the walk.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <link.h>
 #include <pthread.h>
 #include <stdint.h>
