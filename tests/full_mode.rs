@@ -22,8 +22,8 @@ use heapledger::recording::model::{Mode, Process, StackFigures};
 
 use common::report::rows;
 use common::{
-    Case, assert_same, find_library, has_tool, heapledger, library, program, run_within, skip,
-    workspace,
+    Case, assert_same, each_shape_of_stack, find_library, has_tool, heapledger, library, program,
+    run_within, skip, workspace,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -380,37 +380,10 @@ fn runs_as_bare(directory: &Path, command: impl Fn() -> Command) -> PathBuf {
 #[test]
 fn stacks_of_all_shapes_are_survived() {
     let directory = workspace("full_shapes");
-    let shapes = program("unwind_shapes.c")
-        .flags(["-O2", "-fomit-frame-pointer"])
-        .build(&directory);
-    let strays = program("unwind_strays.c")
-        .flags(["-O2", "-fomit-frame-pointer"])
-        .build(&directory);
-    let plugin = library("unwind_joining_plugin.c").build(&directory);
-    let plugin = plugin.to_str().expect("our names are text");
-    let all: [(&Path, &[&str]); 8] = [
-        (&shapes, &["frames"]),
-        (&shapes, &["raised"]),
-        // A signal stack with 4 KiB beside the kernel's frame.
-        (&shapes, &["raised", "4096"]),
-        (&shapes, &["coroutines"]),
-        (&shapes, &["threads"]),
-        // The loader's lock is held by whoever waits for the thread that allocates.
-        (&shapes, &["loaded", plugin]),
-        (&strays, &["iterated"]),
-        (&strays, &["strays"]),
-    ];
-    for (program, words) in all {
-        let place = directory.join(words.join("-").replace('/', "_"));
-        fs::create_dir(&place).expect("the workspace is writable");
-        let recording = runs_as_bare(&place, || {
-            let mut command = Command::new(program);
-            command.args(words);
-            command
-        });
-        let found = assert_stacks_add_up(&recording);
-        assert_eq!(found.processes[0].misuses, [], "{words:?}");
-    }
+    each_shape_of_stack(&directory, |place, command| {
+        let found = assert_stacks_add_up(&runs_as_bare(place, command));
+        assert_eq!(found.processes[0].misuses, [], "{}", place.display());
+    });
 }
 
 /// A library that takes another's place has stacks of its own, though its words on the stack are the same.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{assert_same, has_tool, library, preload_library, program, run_within, workspace};
+use common::{assert_same, each_shape_of_stack, has_tool, preload_library, run_within, workspace};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -43,35 +43,7 @@ fn runs_as_bare(directory: &Path, command: impl Fn() -> Command) {
 #[test]
 fn stacks_of_all_shapes_are_survived() {
     let directory = workspace("sampling_shapes");
-    let shapes = program("unwind_shapes.c")
-        .flags(["-O2", "-fomit-frame-pointer"])
-        .build(&directory);
-    let strays = program("unwind_strays.c")
-        .flags(["-O2", "-fomit-frame-pointer"])
-        .build(&directory);
-    let plugin = library("unwind_joining_plugin.c").build(&directory);
-    let plugin = plugin.to_str().expect("our names are text");
-    let all: [(&Path, &[&str]); 8] = [
-        (&shapes, &["frames"]),
-        (&shapes, &["raised"]),
-        // A signal stack with 4 KiB beside the kernel's frame.
-        (&shapes, &["raised", "4096"]),
-        (&shapes, &["coroutines"]),
-        (&shapes, &["threads"]),
-        // The loader's lock is held by whoever waits for the thread that allocates.
-        (&shapes, &["loaded", plugin]),
-        (&strays, &["iterated"]),
-        (&strays, &["strays"]),
-    ];
-    for (program, words) in all {
-        let place = directory.join(words.join("-").replace('/', "_"));
-        fs::create_dir(&place).expect("the workspace is writable");
-        runs_as_bare(&place, || {
-            let mut command = Command::new(program);
-            command.args(words);
-            command
-        });
-    }
+    each_shape_of_stack(&directory, |place, command| runs_as_bare(place, command));
 }
 
 const OVERFLOW: &str = "

@@ -454,3 +454,35 @@ fn assert_same_in(bare: &Output, recorded: &Output, options: &[&str]) {
     assert_eq!(recorded.error, bare.error, "standard error {options:?}");
     assert_eq!(recorded.code(), bare.code(), "exit code {options:?}");
 }
+
+/// Does something with each way to run the unwinder's programs, in a directory of its own.
+pub fn each_shape_of_stack(directory: &Path, mut test: impl FnMut(&Path, &dyn Fn() -> Command)) {
+    let [shapes, strays] = ["unwind_shapes.c", "unwind_strays.c"].map(|source| {
+        program(source)
+            .flags(["-O2", "-fomit-frame-pointer"])
+            .build(directory)
+    });
+    let plugin = library("unwind_joining_plugin.c").build(directory);
+    let plugin = plugin.to_str().expect("our names are text");
+    let all: [(&Path, &[&str]); 8] = [
+        (&shapes, &["frames"]),
+        (&shapes, &["raised"]),
+        // A signal stack with 4 KiB beside the kernel's frame.
+        (&shapes, &["raised", "4096"]),
+        (&shapes, &["coroutines"]),
+        (&shapes, &["threads"]),
+        // The loader's lock is held by whoever waits for the thread that allocates.
+        (&shapes, &["loaded", plugin]),
+        (&strays, &["iterated"]),
+        (&strays, &["strays"]),
+    ];
+    for (program, words) in all {
+        let place = directory.join(words.join("-").replace('/', "_"));
+        fs::create_dir(&place).expect("the workspace is writable");
+        test(&place, &|| {
+            let mut command = Command::new(program);
+            command.args(words);
+            command
+        });
+    }
+}
