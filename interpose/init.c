@@ -328,10 +328,26 @@ static void fork_happened(void)
         hl_ready();
 }
 
+/* glibc 2.32: false where there are other threads, or were in the process that this one was forked off. */
+extern char __libc_single_threaded __attribute__((weak));
+
+/*
+ * A child that forks before it has booked anything gets its ledger now, where it may
+ * have other threads: one of them may be about to begin it, and half a ledger is none to
+ * a grandchild. Another allocator may have taken a lock for the fork by now, which it
+ * takes to tell a block's size as well: over it nothing is begun here.
+ */
+static void fork_begins(void)
+{
+    if (hl.proven_glibc && &__libc_single_threaded && !__libc_single_threaded)
+        hl_ready();
+    hl_fork_begin();
+}
+
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
-    pthread_atfork(hl_fork_begin, hl_fork_parent, fork_happened);
+    pthread_atfork(fork_begins, hl_fork_parent, fork_happened);
     HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK */);
 }
 

@@ -235,3 +235,12 @@ fn a_child_whose_own_thread_comes_first_goes_on_in_scopes_and_charges() {
         .build(&directory);
     Case::new(&directory, "fork_thread_first.c", program).check();
 }
+
+#[test]
+fn a_child_that_forks_while_its_ledger_begins_hands_it_on() {
+    let directory = workspace("fork_while_begun");
+    let program = program("fork_while_begun.c")
+        .flags([include()])
+        .build(&directory);
+    Case::new(&directory, "fork_while_begun.c", program).check();
+}

@@ -221,10 +221,12 @@ fn with(argument: impl Into<PathBuf>) -> Way {
     }
 }
 
+const LOOK_AT_CHILDREN: &str = "RACES_LOOK_AT_CHILDREN";
+
 /// All threads but the one that forks are at rest, for so many generations.
 fn children(generations: &'static str) -> Way {
     Way {
-        envs: vec![("RACES_LOOK_AT_CHILDREN", generations)],
+        envs: vec![(LOOK_AT_CHILDREN, generations)],
         ..Way::default()
     }
 }
@@ -325,6 +327,7 @@ clean! {
     children_of_all_kinds_while_threads_churn_make_no_race, "fork_kinds.c", [COUNT, FULL], brought_to_rest("1");
     forks_of_forks_make_no_race, "fork_glibc.c", [COUNT, SAMPLE, FULL], brought_to_rest("5");
     a_child_whose_own_thread_comes_first_makes_no_race, "fork_thread_first.c", [COUNT, SAMPLE, FULL], children("2");
+    a_child_that_forks_while_its_ledger_begins_makes_no_race, "fork_while_begun.c", [COUNT, SAMPLE, FULL], built("-DFEW").env(LOOK_AT_CHILDREN, "2");
     a_program_that_closes_everything_makes_no_race, "close_everything.c", [COUNT], children("1");
     a_program_whose_files_may_not_grow_makes_no_race, "limit_file_size.c", [COUNT, FULL], children("1");
     a_program_short_of_addresses_makes_no_race, "limit_address_space.c", [COUNT, FULL];
