@@ -31,7 +31,8 @@ Examples:
 const PRESSURE: &str = "\
 Cleanup pressure: C's live bytes make a program clean up. At 80, 90 and 95 % of a
 limit, or when live bytes have grown by RATIO since the last clean-up, and by
-64 MiB at least, each ACTION is taken, at most a sixth of the time. Control
+64 MiB at least, each ACTION is taken, at most a sixth of the time (half of it
+past 95 %, where a fast program would be over its limit meanwhile). Control
 groups' limits and the kernel's reports of stalls (PSI) count besides. Every
 process of the tree is driven for itself, by its own live bytes.
   trim         glibc gives back what is free

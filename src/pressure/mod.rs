@@ -22,11 +22,12 @@
 //!
 //! # How often
 //!
-//! One cycle at a time. The next starts no sooner than five times the last
-//! one's length later (once at critical, never below 100 ms), so at most a sixth
-//! of the time goes into them. A cycle that frees less than 5 % doubles the
-//! budget, up to ten; one that frees more than 20 % halves it. A reclaimer that
-//! frees nothing is therefore hardly called any more, and that is said once.
+//! One cycle at a time. The next starts no sooner than five times the last one's
+//! length later, and 100 ms at least, so at most a sixth of the time goes into
+//! them; at critical one length later, so at most half does. A cycle that frees
+//! less than 5 % doubles the budget, up to ten; one that frees more than 20 %
+//! halves it. A reclaimer that frees nothing is therefore hardly called any more,
+//! and that is said once.
 //!
 //! # What came of it
 //!

@@ -40,11 +40,10 @@ use super::limits::{Level, Room, percent};
 use super::pacer::{Effect, INEFFECTIVE_PERCENT, Pacer};
 use super::settle::{SAMPLE_EVERY, Settling};
 
-/// The shortest pause between two cycles.
+/// The shortest pause between two cycles, below critical.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// The pause in lengths of the last cycle.
+/// The pause in lengths of the last cycle, below critical.
 const PAUSE_LENGTHS: u32 = 5;
-const PAUSE_LENGTHS_AT_CRITICAL: u32 = 1;
 /// What the kernel reports counts once in this time at each level, and holds for as long.
 const PSI_EVERY: Duration = Duration::from_secs(15);
 /// How often to look where no crossing tells: a level to be left, a group that others fill.
@@ -256,16 +255,19 @@ impl Policy {
     }
 
     /// The end of the pause after the last cycle.
+    ///
+    /// At critical it is as long as that cycle, however short it was: a program may
+    /// allocate more than its whole limit in [`MIN_PAUSE`].
     fn due(&self) -> Duration {
         let Some((ended, took)) = self.last else {
             return Duration::ZERO;
         };
-        let lengths = if self.fullness == Level::Critical {
-            PAUSE_LENGTHS_AT_CRITICAL
+        let pause = if self.fullness == Level::Critical {
+            took
         } else {
-            PAUSE_LENGTHS
+            MIN_PAUSE.max(took.saturating_mul(PAUSE_LENGTHS))
         };
-        ended.saturating_add(MIN_PAUSE.max(took.saturating_mul(lengths)))
+        ended.saturating_add(pause)
     }
 
     /// What was asked for, what leads back to calm or to the baseline, and at

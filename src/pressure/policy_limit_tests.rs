@@ -73,3 +73,17 @@ fn what_grows_past_the_last_mark_is_asked_for_by_the_limit() {
         [(Trigger::SoftLimit, Level::Critical)]
     );
 }
+
+/// 3 GiB a second, of which a collector finds all in a few milliseconds.
+#[test]
+fn a_program_that_is_faster_than_any_pause_keeps_near_its_limit() {
+    let collector = Reclaimers {
+        round_ms: 4,
+        freed_percent: 100,
+        ..USELESS
+    };
+    let mut simulation = Simulation::new(soft(256 * MIB), collector, 0);
+    simulation.turns(10_000, 3 * MIB as i64);
+    // The last mark, at 95 %, and what is allocated until the collector has answered.
+    assert_eq!(simulation.peak_bytes / MIB, 258);
+}

@@ -114,8 +114,11 @@ impl Simulation {
         assert!(cycle.level > Level::Calm);
         assert!(cycle.target_bytes <= cycle.before_bytes);
         if let Some(last) = self.records.last() {
-            let lengths = if cycle.level == Level::Critical { 1 } else { 5 };
-            let pause = (ms(100)).max(last.took * lengths);
+            let pause = if cycle.level == Level::Critical {
+                last.took
+            } else {
+                ms(100).max(last.took * 5)
+            };
             assert!(
                 cycle.started >= last.started + last.took + pause,
                 "{cycle:?} after {last:?}"

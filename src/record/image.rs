@@ -23,8 +23,8 @@ const MAX_NAMES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Clean-ups of its own that are kept of a process, the last ones.
 const MAX_NOTED: usize = 256;
-/// A ledger keeps sixteen, each of which takes 100 ms and more with the pause after it.
-const COLLECT_EVERY: Duration = Duration::from_secs(1);
+/// A ledger keeps sixteen, each of which takes 40 ms and more with the pause after it.
+const COLLECT_EVERY: Duration = Duration::from_millis(500);
 
 /// A watched image.
 pub(super) struct Image {
