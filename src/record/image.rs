@@ -34,6 +34,8 @@ pub(super) struct Image {
     pub laid_out: proc::LaidOut,
     /// `None` where the process cannot be seen: another pid namespace, an old kernel.
     pub pidfd: Option<OwnedFd>,
+    statm: Option<proc::Statm>,
+    text_pages: u64,
     /// When it began, CLOCK_MONOTONIC.
     pub created_mono_ns: u64,
     pub books: BooksOf,
@@ -72,6 +74,8 @@ impl Image {
             start_ticks: 0,
             laid_out: [0; 3],
             pidfd: None,
+            statm: None,
+            text_pages: 0,
             created_mono_ns,
             books,
             mapped: Vec::new(),
@@ -136,7 +140,7 @@ impl Image {
         let Some(ledger) = self.ledger() else {
             return;
         };
-        if peek(ledger).is_none_or(|words| words.history == 0) {
+        if peek(ledger).is_none_or(|words| words.history == 0 && words.driver == 0) {
             return;
         }
         let seen = self.noted.last().map_or(0, |cleanup| cleanup.number);
@@ -150,8 +154,34 @@ impl Image {
         }
     }
 
-    /// Reads what the image holds now.
-    pub(super) fn read(&mut self, now: Instant, mono_ns: u64) {
+    /// Keeps a descriptor more, which makes readings cheaper.
+    pub(super) fn keep_open(&mut self) {
+        self.statm = proc::Statm::open(self.pid).filter(|_| self.pidfd.is_some());
+    }
+
+    /// Reads its resident set; 0 when it cannot be read.
+    fn rss_bytes(&mut self) -> u64 {
+        if self.pidfd.is_none() {
+            return 0;
+        }
+        let memory = match &self.statm {
+            Some(statm) => statm.read(),
+            None => proc::Statm::open(self.pid).and_then(|statm| statm.read()),
+        };
+        memory.map_or(0, |memory| {
+            self.text_pages = memory.text_pages;
+            memory.rss_bytes
+        })
+    }
+
+    /// Reads what the image holds now; tells whether its process seems to run another program.
+    pub(super) fn read(&mut self, now: Instant, mono_ns: u64) -> bool {
+        let text_pages = self.text_pages;
+        self.read_books(now, mono_ns);
+        text_pages != 0 && self.text_pages != text_pages
+    }
+
+    fn read_books(&mut self, now: Instant, mono_ns: u64) {
         let BooksOf::Ledger { file, .. } = &self.books else {
             return;
         };
@@ -164,11 +194,7 @@ impl Image {
             return;
         }
         let t_s = seconds_between(self.created_mono_ns, mono_ns);
-        let rss_bytes = if self.pidfd.is_some() {
-            proc::rss_bytes(self.pid)
-        } else {
-            0
-        };
+        let rss_bytes = self.rss_bytes();
         let point = TimelinePoint {
             t_s,
             c_live_bytes: live[0],

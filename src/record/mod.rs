@@ -330,7 +330,7 @@ fn exit_code(status: ExitStatus) -> u8 {
     status.code().unwrap_or_else(signalled) as u8
 }
 
-/// Two descriptors a process: allow ourselves, not the program, as many as may be.
+/// Two descriptors a process and some more: allow ourselves, not the program, as many as may be.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

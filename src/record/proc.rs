@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::pressure::readings::resident_bytes;
+use rustix::fs::fstatfs;
+
+/// From `linux/magic.h`.
+const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
 
 /// More threads than anybody looks at one by one.
 const MAX_NAMES: usize = 4096;
@@ -48,9 +52,54 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-/// Gives the resident set; 0 when it cannot be read.
-pub(super) fn rss_bytes(pid: u32) -> u64 {
-    resident_bytes(pid).unwrap_or(0)
+/// A process's /proc/PID/statm: to open it takes three times as long as to read it.
+pub(super) struct Statm(File);
+
+/// What it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub rss_bytes: u64,
+    /// Of the program's own code: another program seldom has as many.
+    pub text_pages: u64,
+}
+
+impl Statm {
+    pub(super) fn open(pid: u32) -> Option<Statm> {
+        File::open(format!("/proc/{pid}/statm")).ok().map(Statm)
+    }
+
+    pub(super) fn read(&self) -> Option<Memory> {
+        let mut text = [0; 160]; // seven numbers
+        let length = self.0.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..length]).ok()?;
+        let mut pages = text.split_ascii_whitespace().map(str::parse::<u64>);
+        let resident_pages = pages.nth(1)?.ok()?;
+        let text_pages = pages.nth(1)?.ok()?;
+        Some(Memory {
+            rss_bytes: resident_pages.checked_mul(rustix::param::page_size() as u64)?,
+            text_pages,
+        })
+    }
+}
+
+/// /proc/loadavg, kept open: its last number is that of the newest process or thread.
+/// Containers may have one of their own there, which lags or says nothing.
+pub(super) struct Newest(Option<File>);
+
+impl Newest {
+    pub(super) fn open() -> Newest {
+        let file = File::open("/proc/loadavg").ok();
+        Newest(file.filter(|file| fstatfs(file).is_ok_and(|at| at.f_type == PROC_SUPER_MAGIC)))
+    }
+
+    /// Gives the newest number that was given out; `None` where that is not told.
+    pub(super) fn number(&self) -> Option<u64> {
+        let mut text = [0; 160];
+        let length = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..length]).ok()?;
+        let number = text.split_ascii_whitespace().next_back()?.parse().ok();
+        number.filter(|number| *number != 0)
+    }
 }
 
 /// Adds the names of the process's threads.
@@ -164,9 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn a_new_process_has_another_number() {
+        let newest = Newest::open();
+        let before = newest.number().unwrap();
+        let child = std::process::Command::new("true").spawn();
+        let after = newest.number().unwrap();
+        assert!(child.unwrap().wait().unwrap().success());
+        assert_ne!(before, after);
+    }
+
+    #[test]
     fn this_process_can_be_read() {
         let pid = std::process::id();
-        assert!(rss_bytes(pid) > 0);
+        let memory = Statm::open(pid).unwrap().read().unwrap();
+        assert!(memory.rss_bytes > 4096 && memory.text_pages > 0);
         assert!(stat(pid).unwrap().start_ticks > 0);
         assert!(!args(pid).is_empty());
         let mut names = HashMap::new();

@@ -17,6 +17,8 @@ const MAPPED_LATER: [&str; 2] = ["/libc.so", "/libc-2."];
 const INTERVAL: Duration = Duration::from_millis(15);
 /// A scan may cost this part of the time.
 const COST_DIVISOR: u32 = 50;
+/// So many are left out at most while the machine has no new process.
+const LEFT_OUT: u32 = 9;
 /// No scan looks at more processes.
 const MAX_PROCESSES: usize = 10_000;
 /// A young image may be about to create its ledger: it is judged when seen this often.
@@ -54,6 +56,9 @@ pub(super) struct Strangers {
     children: bool,
     candidates: HashMap<u32, (Identity, u32)>,
     next: Instant,
+    newest: proc::Newest,
+    newest_number: Option<u64>,
+    left_out: u32,
 }
 
 impl Strangers {
@@ -63,6 +68,9 @@ impl Strangers {
             children,
             candidates: HashMap::new(),
             next: Instant::now() + INTERVAL,
+            newest: proc::Newest::open(),
+            newest_number: None,
+            left_out: 0,
         }
     }
 
@@ -75,6 +83,11 @@ impl Strangers {
     pub(super) fn scan(&mut self, known: impl Fn(u32) -> Option<Identity>) -> Vec<Found> {
         let began = Instant::now();
         let mut found = Vec::new();
+        let newest = self.newest.number();
+        if !self.has_news(newest) {
+            self.next = began + INTERVAL;
+            return found;
+        }
         let mut seen = HashMap::new();
         for (pid, stat) in self.tree() {
             let identity = (stat.start_ticks, stat.laid_out);
@@ -99,6 +112,24 @@ impl Strangers {
         self.candidates = seen;
         self.next = Instant::now() + INTERVAL.max(began.elapsed() * COST_DIVISOR);
         found
+    }
+
+    /// Makes the next scan look, whatever has happened since the last.
+    pub(super) fn expect(&mut self) {
+        self.newest_number = None;
+    }
+
+    /// Tells whether there may be something new, by the machine's newest process: to ask for that
+    /// costs a fraction of a scan. Who has no image yet may run another program at any time.
+    fn has_news(&mut self, newest: Option<u64>) -> bool {
+        let is_same = newest.is_some() && newest == self.newest_number;
+        self.newest_number = newest;
+        self.left_out += 1;
+        let has_news = !is_same || !self.candidates.is_empty() || self.left_out > LEFT_OUT;
+        if has_news {
+            self.left_out = 0;
+        }
+        has_news
     }
 
     fn tree(&self) -> Vec<(u32, proc::Stat)> {
@@ -157,5 +188,39 @@ fn verdict(pid: u32, had_ledger: bool) -> Verdict {
     match is_loaded && proc::maps(pid, LIBRARY) == Some(false) {
         true => Verdict::Stranger(super::NOT_LOADED.to_owned()),
         false => Verdict::Loading,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_looked_for_while_nothing_is_new() {
+        let mut strangers = Strangers::new(std::process::id(), true);
+        assert!(strangers.has_news(Some(7)), "the first look");
+        assert!(!strangers.has_news(Some(7)));
+        assert!(strangers.has_news(Some(8)), "a new process");
+        let mut looks = (0..20).map(|_| strangers.has_news(Some(8)));
+        assert_eq!(looks.position(|looks| looks), Some(9), "each tenth");
+        assert_eq!(looks.position(|looks| looks), Some(9));
+    }
+
+    #[test]
+    fn what_is_expected_or_has_no_image_is_looked_for() {
+        let mut strangers = Strangers::new(std::process::id(), true);
+        assert!(strangers.has_news(Some(7)) && !strangers.has_news(Some(7)));
+        strangers.expect();
+        assert!(strangers.has_news(Some(7)) && !strangers.has_news(Some(7)));
+        strangers.candidates.insert(7, ((1, [0; 3]), SIGHTINGS + 1));
+        assert!(strangers.has_news(Some(7)) && strangers.has_news(Some(7)));
+        strangers.candidates.clear();
+        assert!(!strangers.has_news(Some(7)));
+    }
+
+    #[test]
+    fn where_nobody_tells_of_new_processes_every_look_counts() {
+        let mut strangers = Strangers::new(std::process::id(), true);
+        assert!((0..3).all(|_| strangers.has_news(None)));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::recording::model::TimelinePoint;
 
 /// A process keeps fewer points than this.
-const MAX_POINTS: usize = 1000;
+const MAX_POINTS: usize = 400;
 /// Distance of the first points.
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -14,7 +14,7 @@ use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 
 use super::arrivals::Arrival;
 use super::clerk::{Clerk, Job};
@@ -36,7 +36,11 @@ const LIVES: u64 = 3;
 const FIRST_IMAGE: u64 = 4;
 
 /// Readings may cost this part of the time.
-const COST_DIVISOR: u32 = 50;
+const COST_DIVISOR: u32 = 100;
+/// A limit below this one is needed for the processes' ledgers.
+const MANY_DESCRIPTORS: u64 = 1024;
+/// What is due within this time is done at once: waking up costs more than a reading.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// Children that end together with the program are waited for this long.
 const GRACE: Duration = Duration::from_millis(10);
 /// Where the kernel tells of nothing, we look this often.
@@ -82,6 +86,8 @@ pub(super) struct Watch<'a> {
     begun: HashMap<u32, Vec<u64>>,
     next_key: u64,
     strangers: Strangers,
+    /// For so many images a descriptor more is spent.
+    kept_open: usize,
     next_reading: Instant,
     namer: Namer,
     tree_peak: [i64; 3],
@@ -123,6 +129,7 @@ impl<'a> Watch<'a> {
             add(std::os::fd::AsFd::as_fd(descriptor), ROOT)?;
         }
         let strangers = Strangers::new(root_pid, run.children);
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Ok(Watch {
             run,
             child,
@@ -138,6 +145,11 @@ impl<'a> Watch<'a> {
             begun: HashMap::new(),
             next_key: FIRST_IMAGE,
             strangers,
+            kept_open: if descriptors >= MANY_DESCRIPTORS {
+                8
+            } else {
+                0
+            },
             next_reading: Instant::now(),
             namer: Namer::new(Instant::now()),
             tree_peak: [0; 3],
@@ -157,7 +169,7 @@ impl<'a> Watch<'a> {
             if now >= self.next_reading {
                 self.read(now);
             }
-            if self.spotter.is_some() && now >= self.strangers.next() {
+            if self.spotter.is_some() && now + TOGETHER >= self.strangers.next() {
                 self.scan();
             }
         };
@@ -171,7 +183,11 @@ impl<'a> Watch<'a> {
         };
         let mut next = self.strangers.next();
         if !self.images.is_empty() || !self.arrivals.is_empty() {
-            next = next.min(self.next_reading);
+            // A scan that is due shortly before waits for the reading.
+            next = match self.next_reading <= next + TOGETHER {
+                true => self.next_reading,
+                false => next,
+            };
         }
         let limit = if self.root_pidfd.is_none() || !spotter.is_told() {
             POLL
@@ -287,7 +303,9 @@ impl<'a> Watch<'a> {
         let mut gone = Vec::new();
         for (&key, image) in &mut self.images {
             if image.next_reading().is_some_and(|due| due <= now) {
-                image.read(now, mono_ns);
+                if image.read(now, mono_ns) {
+                    self.strangers.expect();
+                }
                 if let Some(stewards) = &mut self.run.stewards {
                     stewards.consider(image);
                 }
@@ -314,6 +332,9 @@ impl<'a> Watch<'a> {
 
     /// Looks for descendants without a ledger.
     fn scan(&mut self) {
+        if !self.images.values().all(Image::is_tracked) {
+            self.strangers.expect(); // nobody reads what they run
+        }
         let (images, present) = (&self.images, &self.present);
         let known = |pid| {
             let image = images.get(present.get(&pid)?)?;

@@ -108,6 +108,9 @@ impl Watch<'_> {
             |stat: proc::Stat| header.start_ticks != 0 && stat.start_ticks != header.start_ticks;
         let is_invisible = stat.is_some_and(is_another);
         image.pidfd = pidfd.filter(|_| !is_invisible);
+        if self.images.len() < self.kept_open {
+            image.keep_open();
+        }
         let present = self.take_present(pid);
         if let Some(previous) = present.filter(|previous| !previous.is_early_sight_of(&image)) {
             if previous.created_mono_ns > image.created_mono_ns {
