@@ -1,6 +1,9 @@
 //! What the ledger costs real programs: wall and user time, preloaded and
 //! under `heapledger run`, against bare; how long `run` goes on after a program
 //! has ended, and how long it takes to start one.
+//!
+//! Each run has a bare one just before and just after it, and its ratio is to
+//! their mean: what the machine's speed does over some seconds then meets both.
 
 mod common;
 
@@ -14,7 +17,8 @@ use common::{
     Ledgers, Rounds, Variant, heapledger, preload_library, rounds, tool, verdict, workshop,
 };
 
-const ROUNDS: usize = 11;
+/// Single ratios lie 5 % apart on a machine that others use: the median of so many is within 1 %.
+const ROUNDS: usize = 25;
 const WALL_TARGET: f64 = 1.03;
 const START_TARGET_MS: f64 = 15.0;
 
@@ -27,11 +31,11 @@ fn main() {
     let ledgers = Ledgers::new();
     let library = preload_library();
     println!(
-        "real programs, ratio to bare, median of {} interleaved rounds\n",
+        "real programs, ratio to the bare runs before and after, median and quartiles of {} rounds\n",
         rounds(ROUNDS)
     );
     println!(
-        "{:30}{:>9}{:>14}{:>8}{:>12}{:>8}{:>9}  met",
+        "{:26}{:>8}{:>23}{:>7}{:>23}{:>7}{:>8}  met",
         "", "bare s", "preload wall", "user", "run wall", "user", "target"
     );
     let programs = programs();
@@ -40,28 +44,26 @@ fn main() {
             Variant::bare(),
             Variant::ledger("preload", library.clone(), &ledgers),
         ];
-        let mut user = vec![Vec::new(); 3];
-        let wall = Rounds::run(rounds(ROUNDS), 3, |which| {
-            let mut command = match which {
-                0 => bare.command(&program.words[0]),
-                1 => preload.command(&program.words[0]),
-                _ => recorded(&program.words[0]),
+        let compared = Compared::run(rounds(ROUNDS), |way| {
+            let mut command = match way {
+                Way::Bare => bare.command(&program.words[0]),
+                Way::Preloaded => preload.command(&program.words[0]),
+                Way::Recorded => recorded(&program.words[0]),
             };
             let times = measure(command.args(&program.words[1..]));
             ledgers.clear();
-            user[which].push(times.user);
-            times.wall
+            times
         });
-        let user = Rounds::from(user);
+        let [preloaded, recorded] = &compared.ratios;
         println!(
-            "{:30}{:>9.2}{:>14.3}{:>8.3}{:>12.3}{:>8.3}{WALL_TARGET:>9.2}  {}",
+            "{:26}{:>8.2}{:>23}{:>7.3}{:>23}{:>7.3}{WALL_TARGET:>8.2}  {}",
             program.name,
-            wall.median(0),
-            wall.ratio(1),
-            user.ratio(1),
-            wall.ratio(2),
-            user.ratio(2),
-            verdict(wall.ratio(2), WALL_TARGET)
+            compared.bare_s,
+            spread(preloaded),
+            quantile(preloaded, 0.5, |times| times.user),
+            spread(recorded),
+            quantile(recorded, 0.5, |times| times.user),
+            verdict(quantile(recorded, 0.5, |times| times.wall), WALL_TARGET)
         );
     }
     println!();
@@ -103,9 +105,60 @@ fn recorded(program: &str) -> Command {
     command
 }
 
+#[derive(Clone, Copy)]
+enum Way {
+    Bare,
+    Preloaded,
+    Recorded,
+}
+
+#[derive(Clone, Copy)]
 struct Times {
     wall: f64,
     user: f64,
+}
+
+/// Both ways beside bare.
+struct Compared {
+    bare_s: f64,
+    ratios: [Vec<Times>; 2],
+}
+
+impl Compared {
+    fn run(rounds: usize, mut measure: impl FnMut(Way) -> Times) -> Compared {
+        let mut before = measure(Way::Bare);
+        let mut bare = Vec::new();
+        let mut ratios = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (way, ratios) in [Way::Preloaded, Way::Recorded].into_iter().zip(&mut ratios) {
+                let times = measure(way);
+                let after = measure(Way::Bare);
+                ratios.push(Times {
+                    wall: times.wall / ((before.wall + after.wall) / 2.0),
+                    user: times.user / ((before.user + after.user) / 2.0),
+                });
+                bare.push(after);
+                before = after;
+            }
+        }
+        Compared {
+            bare_s: quantile(&bare, 0.5, |times| times.wall),
+            ratios,
+        }
+    }
+}
+
+fn quantile(times: &[Times], part: f64, which: impl Fn(&Times) -> f64) -> f64 {
+    let mut values: Vec<f64> = times.iter().map(which).collect();
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * part).round() as usize]
+}
+
+/// Median and quartiles.
+fn spread(times: &[Times]) -> String {
+    let [low, middle, high] =
+        [0.25, 0.5, 0.75].map(|part| quantile(times, part, |times| times.wall));
+    format!("{middle:.3} ({low:.3} to {high:.3})")
 }
 
 /// Runs a command to its end; its user time is that of the whole tree.
@@ -207,12 +260,12 @@ fn python() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// So many rows that the start of `run`, which has a line of its own, is a hundredth of it
-/// at most.
+/// Each program takes a second or so: of much less the start of `run`, which has a line of its
+/// own, would be too large a part, and over much more the machine's speed changes.
 const FILL: &str = "create table t(id integer primary key, name text, value real, note text);
 create index by_name on t(name);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000)
-insert into t select i, 'name' || (i * 7919 % 1000000), i * 0.5, hex(i) || ' some more text' from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 400000)
+insert into t select i, 'name' || (i * 7919 % 400000), i * 0.5, hex(i) || ' some more text' from n;
 select count(*), sum(length(note)) from t where name > 'name5';";
 
 const OBJECTS: &str = "
@@ -229,7 +282,7 @@ for repeat in range(6):
 
 fn generated_source(directory: &Path) -> String {
     let mut text = String::from("struct s { int a, b; double c; };\n");
-    for i in 0..700 {
+    for i in 0..300 {
         writeln!(
             text,
             "int f{i}(struct s *p, int n) {{ int r = {i}; for (int k = 0; k < n; k++) {{ if (p[k].a > {i}) r += p[k].b * k; \
