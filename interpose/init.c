@@ -328,8 +328,12 @@ static void fork_happened(void)
         hl_ready();
 }
 
-/* glibc 2.32: false where there are other threads, or were in the process that this one was forked off. */
-extern char __libc_single_threaded __attribute__((weak));
+/*
+ * False where there are other threads, or were in the process that this one was forked
+ * off. NULL before glibc 2.32, and found by name: a reference, weak as it may be, needs
+ * a version without which older systems do not load us.
+ */
+static const volatile char *single_threaded;
 
 /*
  * A child that forks before it has booked anything gets its ledger now, where it may
@@ -339,7 +343,7 @@ extern char __libc_single_threaded __attribute__((weak));
  */
 static void fork_begins(void)
 {
-    if (hl.proven_glibc && &__libc_single_threaded && !__libc_single_threaded)
+    if (hl.proven_glibc && single_threaded && !*single_threaded)
         hl_ready();
     hl_fork_begin();
 }
@@ -347,6 +351,7 @@ static void fork_begins(void)
 /* Makes a forked child find zeros in hl_wipe, also after a raw clone. */
 static void watch_forks(void)
 {
+    single_threaded = hl_symbol("__libc_single_threaded");
     pthread_atfork(fork_begins, hl_fork_parent, fork_happened);
     HL_SYS3(SYS_madvise, &hl_wipe, sizeof hl_wipe, 18 /* MADV_WIPEONFORK */);
 }
