@@ -118,7 +118,8 @@ fn the_operators_limit_is_heeded_by_the_programs_own_driver_and_nobody_else_driv
     );
     assert!(
         said.iter()
-            .all(|said| said.starts_with("soft_limit") && said.ends_with(&line))
+            .all(|said| said.starts_with("soft_limit") && said.ends_with(&line)),
+        "{said:?}"
     );
     assert_eq!(root["pressure"]["cycles"], 2);
 }
