@@ -262,13 +262,17 @@ pub fn verdict(value: f64, limit: f64) -> &'static str {
 /// A number of rounds, or what `--rounds` says, or the few that suffice to see that the bench
 /// works: `cargo test --benches` runs it without `--bench`.
 pub fn rounds(usual: usize) -> usize {
+    if has_flag("--rounds") {
+        let word = option("--rounds").unwrap_or_default();
+        let number = word.to_str().and_then(|word| word.parse().ok());
+        return number
+            .filter(|&number| number > 0)
+            .unwrap_or_else(|| panic!("--rounds {}: not a number of rounds", word.display()));
+    }
     if has_flag("--quick") || !has_flag("--bench") {
         3
     } else {
-        option("--rounds").map_or(usual, |word| {
-            let number = word.to_str().and_then(|word| word.parse().ok());
-            number.unwrap_or_else(|| panic!("--rounds {}: not a number", word.display()))
-        })
+        usual
     }
 }
 
