@@ -243,6 +243,31 @@ fn stacks_find_room_again_once_a_limit_is_raised() {
 }
 
 #[test]
+fn the_owner_map_finds_room_again_once_a_limit_is_raised() {
+    let directory = workspace("limit_raised_at_a_border");
+    let program = program("limit_raised.c").build(&directory);
+    let case = Case::new(&directory, "limit_raised.c", program).arg("border");
+    let (output, report) = case.run_recorded(FULL);
+    assert_eq!(output.code(), 0, "{output:?}");
+    let sites = rows(&report.root()["sites"]);
+    let blocks_of = |symbol: &str| -> i64 {
+        let own = sites.iter().filter(|site| site["symbol"] == symbol);
+        own.map(|site| site["allocated_blocks"].as_i64().expect("a number"))
+            .sum()
+    };
+    let [tight, raised] = ["tight_alloc", "raised_alloc"].map(blocks_of);
+    assert!(tight < 10_500, "a table was refused: {report}");
+    // A table that was refused is not asked for again at once.
+    assert!(raised > 19_900, "it was asked for again: {report}");
+    let losses = &report.root()["losses"];
+    let unbooked = losses["blocks_unbooked"].as_i64().expect("a number");
+    assert_eq!(tight + raised + unbooked, 30_500, "{report}");
+    assert_eq!(blocks_of("kept_alloc"), 20_000, "{report}");
+    assert_eq!(losses["foreign_frees"], 0, "{report}");
+    assert_eq!(report.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn five_thousand_sites_are_told_apart() {
     check("many_sites.c", Case::of("many_sites.c"));
 }

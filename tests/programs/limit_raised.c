@@ -1,6 +1,8 @@
 /*
  * Address space is so short that stacks find no room, and is not any more once the
- * limit is raised: from then on stacks are kept again, after a while.
+ * limit is raised: from then on stacks are kept again, after a while. With a word
+ * the heap comes to a border of the owner map while little is left, so that the next
+ * table has to wait for the limit, too, and what lies there until then is in no books.
  *
  * expect: outcome=exit:0 processes=1
  * expect: site=tight_alloc allocated_blocks=10500 live_blocks=10500 live_bytes=10500*u(1000)
@@ -25,8 +27,17 @@ static void limit_to(rlim_t bytes)
     REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
 }
 
-int main(void)
+/* So that the heap comes to a border of the owner map after so many bytes, wherever it was begun. */
+static void grow_heap_before_border(uintptr_t bytes)
 {
+    const uintptr_t part = 16 << 20;
+    uintptr_t border = ((uintptr_t)sbrk(0) + bytes + part - 1) & ~(part - 1);
+    REQUIRE(brk((void *)(border - bytes)) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    grow_heap_before_border(argc > 1 && *argv[1] ? 9 << 20 : 16 << 20);
     char text[256] = "";
     int file = open("/proc/self/statm", O_RDONLY);
     REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0);
