@@ -12,6 +12,7 @@ use common::report::{Report, rows, sum};
 use common::{has_tool, heapledger, run, run_within, sources, workspace};
 
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
+const SYMBOLS: &str = "aarch64-linux-gnu-nm";
 const EMULATOR: &str = "qemu-aarch64";
 /// Emulated programs are tens of times slower.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -71,6 +72,11 @@ fn build_core(library: &Path, with: &[&str], belongs: impl Fn(&Path) -> bool) {
         .args(["-Wl,-z,now", "-Wl,-Bsymbolic-functions", "-o"])
         .arg(library)
         .args(units)
+        .args([
+            "-Wl,--push-state,--no-as-needed",
+            "-l:libdl.so.2",
+            "-Wl,--pop-state",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR")));
     assert!(output.status.success(), "{}", output.error);
 }
@@ -128,6 +134,21 @@ fn blocks_of(report: &Report, symbol: &str) -> (i64, i64) {
         .filter(|site| site["symbol"] == symbol)
         .collect();
     (sum(&own, "allocated_blocks"), sum(&own, "live_blocks"))
+}
+
+#[test]
+fn the_core_imports_only_symbol_versions_that_old_systems_have_on_aarch64() {
+    if !has_tool(COMPILER) || !has_tool(SYMBOLS) {
+        common::skip("aarch64_imports", "an aarch64 compiler or nm");
+        return;
+    }
+    let library = core(&workspace("aarch64_imports"));
+    let output = run(Command::new(SYMBOLS)
+        .args(["-D", "--undefined-only"])
+        .arg(library));
+    assert!(output.status.success(), "{}", output.error);
+    let newer = common::imports_newer_than_2_17(&output.text);
+    assert_eq!(newer, Vec::<&str>::new(), "{}", output.text);
 }
 
 #[test]

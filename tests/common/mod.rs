@@ -80,6 +80,26 @@ macro_rules! needs {
     };
 }
 
+/// Gives the imports, as `nm -D` lists them, that a glibc of 2012 does not have: one
+/// such keeps its loader from starting any program with the library.
+pub fn imports_newer_than_2_17(symbols: &str) -> Vec<&str> {
+    let versioned: Vec<(&str, &str)> = symbols
+        .lines()
+        .filter_map(|line| line.split_once("@GLIBC_"))
+        .collect();
+    assert!(!versioned.is_empty(), "{symbols}");
+    let is_newer = |version: &str| {
+        let parts = version
+            .split('.')
+            .map(|part| part.parse().unwrap_or(u32::MAX));
+        parts.collect::<Vec<_>>().as_slice() > &[2, 17]
+    };
+    let newer = versioned
+        .into_iter()
+        .filter(|(_, version)| is_newer(version));
+    newer.map(|(name, _)| name).collect()
+}
+
 /// Tells whether a program is in PATH.
 pub fn has_tool(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
