@@ -251,6 +251,11 @@ impl Way {
         self
     }
 
+    fn built(mut self, flag: &'static str) -> Way {
+        self.flags.push(flag);
+        self
+    }
+
     fn env(mut self, name: &'static str, value: &'static str) -> Way {
         self.envs.push((name, value));
         self
@@ -327,7 +332,7 @@ clean! {
     children_of_all_kinds_while_threads_churn_make_no_race, "fork_kinds.c", [COUNT, FULL], brought_to_rest("1");
     forks_of_forks_make_no_race, "fork_glibc.c", [COUNT, SAMPLE, FULL], brought_to_rest("5");
     a_child_whose_own_thread_comes_first_makes_no_race, "fork_thread_first.c", [COUNT, SAMPLE, FULL], children("2");
-    a_child_that_forks_while_its_ledger_begins_makes_no_race, "fork_while_begun.c", [COUNT, SAMPLE, FULL], built("-DFEW").env(LOOK_AT_CHILDREN, "2");
+    a_child_that_forks_while_its_ledger_begins_makes_no_race, "fork_while_begun.c", [COUNT, SAMPLE, FULL], brought_to_rest("2").built("-DFEW");
     a_program_that_closes_everything_makes_no_race, "close_everything.c", [COUNT], children("1");
     a_program_whose_files_may_not_grow_makes_no_race, "limit_file_size.c", [COUNT, FULL], children("1");
     a_program_short_of_addresses_makes_no_race, "limit_address_space.c", [COUNT, FULL];
