@@ -72,6 +72,7 @@ fn build_core(library: &Path, with: &[&str], belongs: impl Fn(&Path) -> bool) {
         .args(["-Wl,-z,now", "-Wl,-Bsymbolic-functions", "-o"])
         .arg(library)
         .args(units)
+        // As build.rs links it: before glibc 2.34 dlsym lived in libdl.
         .args([
             "-Wl,--push-state,--no-as-needed",
             "-l:libdl.so.2",

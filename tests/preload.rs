@@ -15,6 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
 
 use common::expectations::Expectation;
 use common::report::Report;
@@ -353,8 +354,24 @@ fn threads_with_the_least_stack_allocate() {
     Case::of("minimum_stack.c").check();
 }
 
+const FIXED_ADDRESSES: &str = "personality(ADDR_NO_RANDOMIZE)";
+
+/// For this thread and the programs that it starts.
+fn fix_addresses() -> bool {
+    // SAFETY: takes no pointer, and of this process changes where the thread's later maps lie.
+    unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) != -1 }
+}
+
+/// Containers may refuse it.
+fn can_fix_addresses() -> bool {
+    thread::spawn(fix_addresses)
+        .join()
+        .expect("it cannot panic")
+}
+
 #[test]
 fn a_heap_next_to_address_zero_leaves_null_nobody_s() {
+    needs!("low_heap", can_fix_addresses(), FIXED_ADDRESSES);
     let directory = workspace("low_heap");
     let program = program("low_heap.c")
         .flags(["-no-pie", "-fno-pic", "-Wl,-Ttext-segment=0x10000"])
@@ -377,8 +394,12 @@ fn a_handler_at_any_instruction_of_a_hook_loses_nothing() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn nor_does_one_where_the_heap_lies_low() {
-    // SAFETY: of this test's thread alone, and of the programs that it starts.
-    unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
+    needs!(
+        "low_strip_interrupted",
+        can_fix_addresses(),
+        FIXED_ADDRESSES
+    );
+    fix_addresses();
     let directory = workspace("low_strip_interrupted");
     let program = program("strip_interrupted.c")
         // Position-independent all the same: else malloc's address would be the program's own stub.

@@ -15,7 +15,8 @@
 //!   generations. Where the program's threads are at rest by themselves ([`children`]),
 //!   that moment is there; where they churn ([`brought_to_rest`]), a signal makes it, which
 //!   the runtime delivers (`ProcessPendingSignals`) before any atomic operation of the core:
-//!   each thread rests wherever in a hook it has come to.
+//!   each thread rests wherever in a hook it has come to, except where the core blocks
+//!   signals, which is while it begins a ledger.
 //! - **vfork.** The interceptor of `vfork` calls fork, since a wrapper of it cannot
 //!   return twice. `races_core.c` has one that the runtime does not see; the child then
 //!   goes on on its thread's state, as it does on the core's. What its end would do to its

@@ -37,7 +37,7 @@ static void grow_heap_before_border(uintptr_t bytes)
 
 int main(int argc, char **argv)
 {
-    grow_heap_before_border(argc > 1 && *argv[1] ? 9 << 20 : 16 << 20);
+    grow_heap_before_border(argc > 1 && *argv[1] ? (19 << 20) / 2 : 16 << 20);
     char text[256] = "";
     int file = open("/proc/self/statm", O_RDONLY);
     REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0);
