@@ -22,8 +22,8 @@ use heapledger::recording::model::{Mode, Process, StackFigures};
 
 use common::report::rows;
 use common::{
-    Case, assert_same, each_shape_of_stack, find_library, has_tool, heapledger, library, program,
-    run_within, skip, workspace,
+    Case, NO_FILTER, assert_same, can_be_strict, each_shape_of_stack, find_library, has_tool,
+    heapledger, library, program, run_within, skip, workspace,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -182,6 +182,7 @@ fn threads_signals_and_forks_at_once_keep_all_sums_exact() {
 
 #[test]
 fn strict_seccomp_kills_nobody_on_our_account() {
+    needs!("seccomp_strict", can_be_strict(), NO_FILTER);
     Case::of("seccomp_strict.c").check_with(FULL);
 }
 

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use common::report::rows;
-use common::{Case, heapledger, preload_library, program, run, workspace};
+use common::{
+    Case, NO_FILTER, can_be_strict, heapledger, preload_library, program, run, workspace,
+};
 
 /// What blocks of the program wait at least, in seconds.
 const WAIT_S: f64 = 0.03;
@@ -222,6 +224,7 @@ fn a_coarse_clock_says_what_it_cannot_tell() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_program_that_may_forbid_itself_the_precise_clock_is_not_killed_for_it() {
+    needs!("lifetimes_strict", can_be_strict(), NO_FILTER);
     let report = Case::of("seccomp_strict.c").check_with(&["--sample-bytes", "300"]);
     let step_s = seconds(&report.root()["lifetimes"]["step_s"]);
     assert!(
@@ -234,6 +237,7 @@ fn a_program_that_may_forbid_itself_the_precise_clock_is_not_killed_for_it() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_program_that_offers_no_symbol_may_forbid_itself_the_precise_clock_too() {
+    needs!("lifetimes_no_pie", can_be_strict(), NO_FILTER);
     let directory = workspace("lifetimes_no_pie");
     let program = program("seccomp_strict.c")
         .flags(["-no-pie", "-Wl,--hash-style=gnu"])

@@ -20,8 +20,8 @@ use std::thread;
 use common::expectations::Expectation;
 use common::report::Report;
 use common::{
-    Case, EVERY_MODE, assert_same, find_library, has_tool, heapledger, is_root, library,
-    preload_library, program, run, workspace,
+    Case, EVERY_MODE, NO_FILTER, assert_same, can_be_strict, find_library, has_tool, heapledger,
+    is_root, library, preload_library, program, run, workspace,
 };
 
 // 1 to 10: start-up and linking
@@ -747,11 +747,13 @@ fn counts_are_exact_after_all_descriptors_are_closed() {
 
 #[test]
 fn strict_seccomp_kills_nobody_on_our_account() {
+    needs!("seccomp_strict", can_be_strict(), NO_FILTER);
     Case::of("seccomp_strict.c").check();
 }
 
 #[test]
 fn strict_seccomp_allows_new_call_sites() {
+    needs!("seccomp_strict_new", can_be_strict(), NO_FILTER);
     let directory = workspace("seccomp_strict_new");
     let program = program("seccomp_strict.c").build(&directory);
     Case::new(&directory, "seccomp_strict.c", program)

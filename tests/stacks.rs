@@ -305,6 +305,10 @@ const FATES: [(&str, &str); 6] = [
     ),
 ];
 
+/// The recorder, which reads names while a program runs, goes on at the end alone.
+const STOPS_RECORDER: &str = "trap 'kill -CONT $PPID' EXIT; kill -STOP $PPID; \
+     while cat /proc/$PPID/task/*/status | grep ^State: | grep -qv stopped; do :; done";
+
 #[test]
 fn a_library_that_cannot_be_read_costs_its_own_names_alone() {
     let directory = workspace("unreadable");
@@ -315,7 +319,7 @@ fn a_library_that_cannot_be_read_costs_its_own_names_alone() {
     for (fate, script) in FATES {
         let library = library("unwind_joining_plugin.c").build(&directory);
         let recording = directory.join("unreadable.hlr");
-        let script = format!("$1 loaded $2 && {script}");
+        let script = format!("{STOPS_RECORDER}; $1 loaded $2; {script}");
         let output = run(heapledger()
             .args(["run", "-q", "--mode", "full", "-o"])
             .arg(&recording)

@@ -106,6 +106,17 @@ pub fn has_tool(name: &str) -> bool {
     env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }
 
+/// What [`can_be_strict`] needs.
+pub const NO_FILTER: &str = "a process without a seccomp filter";
+
+/// Tells whether a program can enter seccomp's strict mode, which nobody below a filter
+/// can, as in many containers (seccomp(2)).
+pub fn can_be_strict() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines().map(str::split_whitespace);
+    lines.any(|line| line.eq(["Seccomp:", "0"]))
+}
+
 /// Tells whether we may mount, chroot and change the user.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self")
