@@ -76,7 +76,6 @@ static bool thread_is_gone(uint32_t tid)
 /* What the slot's earlier threads booked is set apart from what the next one will. */
 static void take_over(hl_private *own)
 {
-    HL_ORDERED_AFTER(own->slot); /* the kernel knows of no thread by that number any more */
     hl_slot_totals(own, own->slot->ended);
     own->slot->generation++;
     own->watch.on = 0;
@@ -100,9 +99,10 @@ static hl_private *take_from_dead(uint32_t tid)
             probed++;
             gone = thread_is_gone(holder);
         }
-        if (gone && holder &&
-            __atomic_compare_exchange_n(&own->slot->tid, &holder, tid, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED)) {
+        if (!gone || !holder)
+            continue;
+        HL_ORDERED_AFTER(own->slot); /* the kernel knows of no thread by that number any more */
+        if (__atomic_compare_exchange_n(&own->slot->tid, &holder, tid, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
             take_over(own);
             return own;
         }
