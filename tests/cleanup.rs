@@ -711,9 +711,8 @@ fn itself(test: &str) -> Command {
     command
 }
 
-/// Run by the test below, in a process of its own.
 #[test]
-#[ignore = "needs the operator's environment"]
+#[ignore = "the_operators_limits_count_where_they_are_lower runs it, in the operator's environment"]
 fn heeds_the_operator() {
     let _turn = turn();
     let pressure = settings().soft_limit(1 << 50).growth(1e9).start().unwrap();
@@ -745,9 +744,8 @@ fn the_operators_limits_count_where_they_are_lower() {
     assert_eq!(status.unwrap().code(), Some(0));
 }
 
-/// Run by the test below, in a process of its own.
 #[test]
-#[ignore = "needs a process whose resident set is its own"]
+#[ignore = "a_resident_set_far_above_live_bytes_is_said_and_starts_nothing runs it, in a process whose resident set is its own"]
 fn drifts() {
     let _turn = turn();
     let bytes = 600 * MIB;
@@ -782,9 +780,8 @@ fn a_resident_set_far_above_live_bytes_is_said_and_starts_nothing() {
     assert_eq!(itself("drifts").status().unwrap().code(), Some(0));
 }
 
-/// Run by the test below, in a process of its own.
 #[test]
-#[ignore = "ends the process"]
+#[ignore = "a_program_may_exit_during_a_clean_up runs it, in a process of its own that it ends"]
 fn exits_during_a_clean_up() {
     let _turn = turn();
     let pressure = settings().start().unwrap();

@@ -20,7 +20,7 @@ use heapledger::Side;
 use heapledger::recording::Recording;
 use heapledger::recording::model::{Mode, Process, StackFigures};
 
-use common::report::rows;
+use common::report::{rows, sum};
 use common::{
     Case, NO_FILTER, assert_same, can_be_strict, each_shape_of_stack, find_library, has_tool,
     heapledger, library, program, run_within, skip, workspace,
@@ -233,8 +233,7 @@ fn stacks_find_room_again_once_a_limit_is_raised() {
     let blocks_of = |site: &str| -> i64 {
         let stacks = rows(&report.root()["stacks"]).into_iter();
         let own = stacks.filter(|stack| stack["frames"][0]["symbol"] == site);
-        own.map(|stack| stack["allocated_blocks"].as_i64().expect("a number"))
-            .sum()
+        sum(&own.collect::<Vec<_>>(), "allocated_blocks")
     };
     assert!(
         blocks_of("tight_alloc") < 10_500,
@@ -253,15 +252,14 @@ fn the_owner_map_finds_room_again_once_a_limit_is_raised() {
     let sites = rows(&report.root()["sites"]);
     let blocks_of = |symbol: &str| -> i64 {
         let own = sites.iter().filter(|site| site["symbol"] == symbol);
-        own.map(|site| site["allocated_blocks"].as_i64().expect("a number"))
-            .sum()
+        sum(&own.copied().collect::<Vec<_>>(), "allocated_blocks")
     };
     let [tight, raised] = ["tight_alloc", "raised_alloc"].map(blocks_of);
     assert!(tight < 10_500, "no table was refused: {report}");
     // Which is asked for again, though not at once.
     assert!(raised > 19_900, "it was not asked for again: {report}");
     let losses = &report.root()["losses"];
-    let unbooked = losses["blocks_unbooked"].as_i64().expect("a number");
+    let unbooked = sum(&[losses], "blocks_unbooked");
     assert_eq!(tight + raised + unbooked, 30_500, "{report}");
     assert_eq!(blocks_of("kept_alloc"), 20_000, "{report}");
     assert_eq!(losses["foreign_frees"], 0, "{report}");

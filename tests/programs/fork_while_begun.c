@@ -12,7 +12,7 @@
 #include <heapledger.h>
 
 #ifdef FEW /* for the sanitizer, over which each fork takes long */
-#define CHILDREN 4
+#define CHILDREN 6
 #define BLOCKS 2000
 #else
 #define CHILDREN 100
